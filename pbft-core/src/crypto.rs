@@ -1,0 +1,235 @@
+//! Hashing, signing domains, and the one ed25519 rule: strict, single.
+
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bincode::Encode;
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use sha2::{Digest as _, Sha256};
+
+use crate::cluster::Cluster;
+use crate::limits::ConfigError;
+use crate::types::{ClientId, Digest, PublicKey, ReplicaId, Signature};
+use crate::wire;
+
+/// Whose signature it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Author {
+    /// A member of the cluster.
+    Replica(ReplicaId),
+    /// An admitted client.
+    Client(ClientId),
+}
+
+/// What kind of statement is signed. Part of the preimage, so that a vote of one kind never passes for
+/// one of another (PITFALLS I5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode)]
+#[repr(u8)]
+pub enum Kind {
+    /// A client's request.
+    Request = 1,
+    /// The primary's assignment of a batch to a slot.
+    PrePrepare = 2,
+    /// A backup's agreement to the assignment.
+    Prepare = 3,
+    /// A replica's word that the slot is prepared.
+    Commit = 4,
+    /// A replica's state digest after a checkpoint slot.
+    Checkpoint = 5,
+    /// What a replica holds: a hint for repair.
+    Status = 6,
+}
+
+/// Makes signatures of one author. Must be deterministic: after a crash the same statement is signed
+/// again and must come out equal (PROTOCOL section 4).
+pub trait Signer: Send + Sync {
+    /// Signs `preimage`, as [`preimage`] builds it.
+    fn sign(&self, preimage: &[u8]) -> Signature;
+}
+
+/// Judges signatures of every member and client. Must give the same verdict on every replica.
+pub trait Verifier: Send + Sync {
+    /// Whether `signature` is `author`'s over `preimage`. An author without a key is refused.
+    fn verify(&self, author: Author, preimage: &[u8], signature: &Signature) -> bool;
+}
+
+/// The bytes that are signed: protocol name, wire version, cluster id, epoch, kind, author, content.
+///
+/// The first byte differs from TLS 1.3's 64 spaces, so that no handshake signature passes for ours.
+pub fn preimage(cluster: &Cluster, kind: Kind, author: Author, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64 + content.len());
+    bytes.extend_from_slice(b"pbft\0");
+    bytes.extend_from_slice(&wire::VERSION.to_le_bytes());
+    bytes.extend_from_slice(&cluster.id().0);
+    bytes.extend_from_slice(&cluster.epoch().0.to_le_bytes());
+    bytes.push(kind as u8);
+    let (tag, id) = match author {
+        Author::Replica(replica) => (0, replica.0),
+        Author::Client(client) => (1, client.0),
+    };
+    bytes.push(tag);
+    bytes.extend_from_slice(&id.to_le_bytes());
+    bytes.extend_from_slice(content);
+    bytes
+}
+
+/// An ed25519 signing key.
+pub struct Ed25519Signer(SigningKey);
+
+impl Ed25519Signer {
+    /// The key with this 32-byte seed (the private half of RFC 8032). Erased from memory on drop.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Ed25519Signer(SigningKey::from_bytes(seed))
+    }
+
+    /// The public half.
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key().to_bytes())
+    }
+}
+
+impl Signer for Ed25519Signer {
+    fn sign(&self, preimage: &[u8]) -> Signature {
+        Signature(self.0.sign(preimage).to_bytes())
+    }
+}
+
+impl fmt::Debug for Ed25519Signer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Ed25519Signer({:?}, private half withheld)",
+            self.public()
+        )
+    }
+}
+
+/// The parsed keys of a cluster. Every verdict is `verify_strict`: no batches, no cofactor, no malleable
+/// copies, so that all replicas judge alike (PITFALLS I1, I2).
+#[derive(Clone)]
+pub struct Ed25519Verifier {
+    replicas: Vec<VerifyingKey>,
+    clients: Vec<VerifyingKey>,
+}
+
+impl Ed25519Verifier {
+    /// Parses all keys of `cluster` once.
+    ///
+    /// # Errors
+    /// The first key that is no curve point in canonical form, or is weak (PITFALLS I3).
+    pub fn new(cluster: &Cluster) -> Result<Self, ConfigError> {
+        let parse_all = |role: &str, keys: &[PublicKey]| {
+            let keys = keys.iter().enumerate();
+            keys.map(|(index, key)| {
+                parse_key(key).map_err(|fault| {
+                    let field = alloc::format!("signing_key of {role} {index}");
+                    ConfigError::new(field, key.to_hex(), fault.to_string())
+                })
+            })
+            .collect::<Result<Vec<VerifyingKey>, ConfigError>>()
+        };
+        Ok(Ed25519Verifier {
+            replicas: parse_all("replica", cluster.members())?,
+            clients: parse_all("client", cluster.clients())?,
+        })
+    }
+}
+
+impl Verifier for Ed25519Verifier {
+    fn verify(&self, author: Author, preimage: &[u8], signature: &Signature) -> bool {
+        let (keys, index) = match author {
+            Author::Replica(replica) => (&self.replicas, replica.0),
+            Author::Client(client) => (&self.clients, client.0),
+        };
+        let key = usize::try_from(index)
+            .ok()
+            .and_then(|index| keys.get(index));
+        key.is_some_and(|key| verify_strict(key, preimage, signature))
+    }
+}
+
+/// Why a public key cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// The bytes are not the canonical encoding of a curve point.
+    #[error("not an ed25519 public key in canonical form; generate a new key")]
+    Malformed,
+    /// A small-order point, under which one signature fits almost any message.
+    #[error("a weak key (small order); generate a new key")]
+    Weak,
+}
+
+/// Checks that `key` may be configured: canonical and not weak.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_key(key: &PublicKey) -> Result<(), KeyFault> {
+    parse_key(key).map(|_| ())
+}
+
+fn parse_key(key: &PublicKey) -> Result<VerifyingKey, KeyFault> {
+    let parsed = VerifyingKey::from_bytes(&key.0).map_err(|_| KeyFault::Malformed)?;
+    if parsed.is_weak() {
+        return Err(KeyFault::Weak);
+    }
+    // dalek accepts some non-canonical encodings of y; one key must have one spelling.
+    if parsed.to_edwards().compress().to_bytes() != key.0 {
+        return Err(KeyFault::Malformed);
+    }
+    Ok(parsed)
+}
+
+fn verify_strict(key: &VerifyingKey, message: &[u8], signature: &Signature) -> bool {
+    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0))
+        .is_ok()
+}
+
+/// The verdict of the one rule on a key, a message and a signature, for test vectors.
+pub fn verdict(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+    parse_key(key).is_ok_and(|key| verify_strict(&key, message, signature))
+}
+
+/// SHA-256 over a domain name and fields whose boundaries cannot be shifted.
+#[derive(Clone)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// A hash in the domain `name`: digests of different domains never coincide.
+    pub fn new(name: &str) -> Self {
+        let mut hasher = Hasher(Sha256::new());
+        hasher.fixed(b"pbft\0");
+        hasher.field(name.as_bytes());
+        hasher
+    }
+
+    /// Adds a field of variable length, its length first.
+    pub fn field(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.0.update(bytes);
+    }
+
+    /// Adds a field whose length the domain fixes.
+    pub fn fixed(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Adds a count.
+    pub fn count(&mut self, count: usize) {
+        self.number(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// Adds a number.
+    pub fn number(&mut self, number: u64) {
+        self.0.update(number.to_le_bytes());
+    }
+
+    /// The digest of all that was added.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
+#[cfg(test)]
+#[path = "crypto_test.rs"]
+mod tests;

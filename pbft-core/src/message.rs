@@ -1,0 +1,668 @@
+//! What replicas and clients say to one another.
+//!
+//! A [`Statement`] is what a replica signs; [`Signed`] is the statement with its signature. A [`Message`]
+//! is what crosses the network between replicas: a signed statement, or something that carries its own
+//! proof. Between clients and replicas pass [`ClientMessage`] and [`ReplicaMessage`].
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+
+use crate::certificate::{CommitCertificate, StableProof};
+use crate::cluster::Cluster;
+use crate::crypto::{Author, Hasher, Kind, Signer, preimage};
+use crate::types::{
+    ClientId, Digest, ReplicaId, RequestNumber, Sequence, Signature, View, WallTime,
+};
+use crate::wire;
+
+/// One or more operations of one client, in order, in one packed buffer.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Operations {
+    packed: Bytes,
+    count: u32,
+}
+
+impl Operations {
+    /// Packs `operations`, which must not be empty.
+    ///
+    /// Returns `None` if there are none, or if they exceed 2^32 bytes together.
+    pub fn new<T: AsRef<[u8]>>(operations: impl IntoIterator<Item = T>) -> Option<Self> {
+        let mut packed = Vec::new();
+        let mut count = 0_u32;
+        for operation in operations {
+            let operation = operation.as_ref();
+            packed.extend_from_slice(&u32::try_from(operation.len()).ok()?.to_le_bytes());
+            packed.extend_from_slice(operation);
+            count = count.checked_add(1)?;
+        }
+        u32::try_from(packed.len()).ok()?;
+        (count > 0).then(|| Operations {
+            packed: packed.into(),
+            count,
+        })
+    }
+
+    /// How many there are; at least 1.
+    pub fn count(&self) -> usize {
+        usize::try_from(self.count).unwrap_or(usize::MAX)
+    }
+
+    /// Their packed length in bytes: four bytes of length before each.
+    pub fn packed_bytes(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// The operations in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest: &[u8] = &self.packed;
+        core::iter::from_fn(move || {
+            let (operation, after) = split_operation(rest)?;
+            rest = after;
+            Some(operation)
+        })
+    }
+}
+
+fn split_operation(packed: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = packed.split_first_chunk::<4>()?;
+    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
+}
+
+impl fmt::Debug for Operations {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} operations, {} bytes",
+            self.count,
+            self.packed.len()
+        )
+    }
+}
+
+impl Encode for Operations {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        wire::encode_blob(&self.packed, encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Operations {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let packed = wire::decode_blob(decoder)?;
+        let mut rest: &[u8] = &packed;
+        let mut count = 0_u32;
+        while !rest.is_empty() {
+            let (_, after) = split_operation(rest).ok_or_else(wire::malformed)?;
+            rest = after;
+            count = count.checked_add(1).ok_or_else(wire::malformed)?;
+        }
+        if count == 0 {
+            return Err(wire::malformed());
+        }
+        Ok(Operations { packed, count })
+    }
+}
+wire::borrow_decode!(Operations);
+
+/// A client's operations under its number, before they are signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestBody {
+    /// Who asks.
+    pub client: ClientId,
+    /// The client's number for it, never used twice with other operations.
+    pub number: RequestNumber,
+    /// What is asked.
+    pub operations: Operations,
+}
+
+impl RequestBody {
+    /// Signs the request. The signature covers the identity, so a long body is hashed once.
+    pub fn sign(self, cluster: &Cluster, signer: &dyn Signer) -> Request {
+        let digest = request_digest(self.client, self.number, &self.operations);
+        let author = Author::Client(self.client);
+        let signature = signer.sign(&preimage(cluster, Kind::Request, author, &digest.0));
+        Request {
+            body: self,
+            digest,
+            signature,
+        }
+    }
+}
+
+/// A client's signed request. Its identity is [`Request::digest`], which excludes the signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    body: RequestBody,
+    digest: Digest,
+    signature: Signature,
+}
+
+impl Request {
+    /// A request with a signature that is not checked here.
+    pub fn new(body: RequestBody, signature: Signature) -> Self {
+        let digest = request_digest(body.client, body.number, &body.operations);
+        Request {
+            body,
+            digest,
+            signature,
+        }
+    }
+
+    /// Who asks.
+    pub fn client(&self) -> ClientId {
+        self.body.client
+    }
+
+    /// The client's number for it.
+    pub fn number(&self) -> RequestNumber {
+        self.body.number
+    }
+
+    /// What is asked.
+    pub fn operations(&self) -> &Operations {
+        &self.body.operations
+    }
+
+    /// Identity: a digest of client, number and operations. A second signature over the same makes no
+    /// second request (PITFALLS B4).
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The client's signature.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// Bytes the request takes on the wire.
+    pub fn wire_bytes(&self) -> usize {
+        self.body.operations.packed_bytes().saturating_add(80)
+    }
+}
+
+fn request_digest(client: ClientId, number: RequestNumber, operations: &Operations) -> Digest {
+    let mut hasher = Hasher::new("request");
+    hasher.number(u64::from(client.0));
+    hasher.number(number.0);
+    hasher.field(&operations.packed);
+    hasher.finish()
+}
+
+impl Encode for Request {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.body.client.encode(encoder)?;
+        self.body.number.encode(encoder)?;
+        self.body.operations.encode(encoder)?;
+        self.signature.encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Request {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let client = ClientId::decode(decoder)?;
+        let number = RequestNumber::decode(decoder)?;
+        let operations = Operations::decode(decoder)?;
+        let signature = Signature::decode(decoder)?;
+        Ok(Request::new(
+            RequestBody {
+                client,
+                number,
+                operations,
+            },
+            signature,
+        ))
+    }
+}
+wire::borrow_decode!(Request);
+
+/// Requests ordered together in one slot, and the time proposed for them.
+///
+/// The digest covers the client signatures: whoever holds a body whose digest is certified need not look
+/// at them again, and a relay cannot spoil it (PROTOCOL section 3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    time: WallTime,
+    requests: Vec<Request>,
+    digest: Digest,
+}
+
+impl Batch {
+    /// A batch of `requests` with the proposed agreed time. Its digest is computed here, never received.
+    pub fn new(time: WallTime, requests: Vec<Request>) -> Self {
+        let mut hasher = Hasher::new("batch");
+        hasher.number(time.0);
+        hasher.count(requests.len());
+        for request in &requests {
+            hasher.fixed(&request.digest.0);
+            hasher.fixed(&request.signature.0);
+        }
+        let digest = hasher.finish();
+        Batch {
+            time,
+            requests,
+            digest,
+        }
+    }
+
+    /// The proposed agreed time.
+    pub fn time(&self) -> WallTime {
+        self.time
+    }
+
+    /// The requests in order.
+    pub fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
+    /// What the votes are about.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Bytes the batch takes on the wire.
+    pub fn wire_bytes(&self) -> usize {
+        self.requests
+            .iter()
+            .fold(12, |sum, request| sum.saturating_add(request.wire_bytes()))
+    }
+}
+
+impl Encode for Batch {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.time.encode(encoder)?;
+        wire::encode_list(&self.requests, encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Batch {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let time = WallTime::decode(decoder)?;
+        Ok(Batch::new(time, wire::decode_list(decoder, 84)?))
+    }
+}
+wire::borrow_decode!(Batch);
+
+/// A batch digest at a place in the order, in a view: what PrePrepare, Prepare and Commit say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Vote {
+    /// In which view.
+    pub view: View,
+    /// For which slot.
+    pub sequence: Sequence,
+    /// For which batch.
+    pub digest: Digest,
+}
+
+/// The state after a checkpoint slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Checkpoint {
+    /// The slot after which the state was taken; a multiple of K.
+    pub sequence: Sequence,
+    /// Digest of the whole replicated state ([`crate::state`]).
+    pub digest: Digest,
+}
+
+/// A set of replicas, as a bit map.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
+pub struct ReplicaSet(u128);
+
+impl ReplicaSet {
+    /// Adds a replica; one beyond [`crate::limits::MEMBERS_MAX`] is left out.
+    pub fn insert(&mut self, replica: ReplicaId) {
+        self.0 |= 1_u128.checked_shl(replica.0).unwrap_or(0);
+    }
+
+    /// Whether `replica` is in the set.
+    pub fn contains(self, replica: ReplicaId) -> bool {
+        self.0 & 1_u128.checked_shl(replica.0).unwrap_or(0) != 0
+    }
+}
+
+impl FromIterator<ReplicaId> for ReplicaSet {
+    fn from_iter<T: IntoIterator<Item = ReplicaId>>(replicas: T) -> Self {
+        let mut set = ReplicaSet::default();
+        replicas.into_iter().for_each(|replica| set.insert(replica));
+        set
+    }
+}
+
+impl fmt::Debug for ReplicaSet {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_set()
+            .entries((0..128).map(ReplicaId).filter(|&r| self.contains(r)))
+            .finish()
+    }
+}
+
+/// What a replica holds of one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Held {
+    /// The slot.
+    pub sequence: Sequence,
+    /// A PrePrepare was accepted.
+    pub pre_prepare: bool,
+    /// The body of the accepted or committed digest is at hand.
+    pub body: bool,
+    /// A commit certificate is held.
+    pub committed: bool,
+    /// Whose Prepare is held.
+    pub prepares: ReplicaSet,
+    /// Whose Commit is held.
+    pub commits: ReplicaSet,
+}
+
+/// What a replica holds altogether: a hint that lets others send what it lacks, never proof of anything.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Status {
+    /// The view it is in.
+    pub view: View,
+    /// The highest view it voted for.
+    pub voted_view: View,
+    /// Its last stable checkpoint, h.
+    pub stable: Sequence,
+    /// The last slot it executed.
+    pub executed: Sequence,
+    /// Whose Checkpoint above h it holds, for the lowest checkpoint slot above h.
+    pub checkpoints: ReplicaSet,
+    /// The slots it holds anything of and has not executed, ascending.
+    pub slots: Vec<Held>,
+}
+
+impl Encode for Status {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.view, self.voted_view, self.stable, self.executed).encode(encoder)?;
+        self.checkpoints.encode(encoder)?;
+        wire::encode_list(&self.slots, encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Status {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let (view, voted_view, stable, executed) = Decode::decode(decoder)?;
+        let checkpoints = Decode::decode(decoder)?;
+        let slots = wire::decode_list(decoder, 43)?;
+        Ok(Status {
+            view,
+            voted_view,
+            stable,
+            executed,
+            checkpoints,
+            slots,
+        })
+    }
+}
+wire::borrow_decode!(Status);
+
+/// What a replica signs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Statement {
+    /// The primary assigns a batch to a slot.
+    PrePrepare(Vote),
+    /// A backup agrees.
+    Prepare(Vote),
+    /// The slot is prepared here.
+    Commit(Vote),
+    /// The state here after a checkpoint slot.
+    Checkpoint(Checkpoint),
+    /// What is held here.
+    Status(Status),
+}
+
+impl Statement {
+    /// Its signing domain.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Statement::PrePrepare(_) => Kind::PrePrepare,
+            Statement::Prepare(_) => Kind::Prepare,
+            Statement::Commit(_) => Kind::Commit,
+            Statement::Checkpoint(_) => Kind::Checkpoint,
+            Statement::Status(_) => Kind::Status,
+        }
+    }
+
+    /// The bytes signed for it in the name of `sender`. The kind is in the domain, so only the fields are
+    /// encoded after it.
+    pub fn preimage(&self, cluster: &Cluster, sender: ReplicaId) -> Vec<u8> {
+        let content = match self {
+            Statement::PrePrepare(vote) | Statement::Prepare(vote) | Statement::Commit(vote) => {
+                wire::encode_bare(vote)
+            }
+            Statement::Checkpoint(checkpoint) => wire::encode_bare(checkpoint),
+            Statement::Status(status) => wire::encode_bare(status),
+        };
+        preimage(cluster, self.kind(), Author::Replica(sender), &content)
+    }
+}
+
+/// A statement and its sender's signature, unchecked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Signed {
+    /// Who says so.
+    pub sender: ReplicaId,
+    /// What is said.
+    pub statement: Statement,
+    /// The sender's signature over [`Statement::preimage`].
+    pub signature: Signature,
+}
+
+/// What crosses the network between replicas, unchecked.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Message {
+    /// A signed statement; a PrePrepare comes like this when its body is already held.
+    Statement(Signed),
+    /// A PrePrepare with its body.
+    Proposal {
+        /// The primary's PrePrepare.
+        pre_prepare: Signed,
+        /// The batch whose digest it names.
+        batch: Arc<Batch>,
+    },
+    /// A client's request, relayed by a backup.
+    Request(Request),
+    /// Proof that a slot is committed, with its body unless the receiver holds it.
+    Committed {
+        /// Q matching Commits.
+        certificate: CommitCertificate,
+        /// The batch they name.
+        batch: Option<Arc<Batch>>,
+    },
+    /// Proof that a checkpoint is stable.
+    Stable(StableProof),
+}
+
+/// What a client says to a replica.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ClientMessage {
+    /// Order this.
+    Request(Request),
+    /// Tell me your status.
+    Query,
+}
+
+/// What a replica says to a client. The channel authenticates the replica; a client believes f + 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ReplicaMessage {
+    /// What came of a request.
+    Reply(Reply),
+    /// The replica has no room for the request now; advice to try later, nothing more.
+    Busy(RequestNumber),
+    /// The answer to a query.
+    Report(Report),
+}
+
+/// Why an application refused an operation: an outcome like any other, the same on every replica.
+#[derive(Clone, PartialEq, Eq, Hash, Encode)]
+pub struct Refusal {
+    code: u32,
+    reason: Vec<u8>,
+}
+
+impl Refusal {
+    /// A refusal with a code of the application's own and words for people, which are cut after
+    /// [`crate::limits::REFUSAL_BYTES_MAX`] bytes.
+    pub fn new(code: u32, reason: &str) -> Self {
+        let mut end = reason.len().min(crate::limits::REFUSAL_BYTES_MAX);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        Refusal {
+            code,
+            reason: reason.get(..end).unwrap_or_default().as_bytes().to_vec(),
+        }
+    }
+
+    /// The application's code.
+    pub fn code(&self) -> u32 {
+        self.code
+    }
+
+    /// The application's words.
+    pub fn reason(&self) -> String {
+        String::from_utf8_lossy(&self.reason).into_owned()
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "refusal {}: {}", self.code, self.reason())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.reason())
+    }
+}
+
+/// What came of one operation, the same on every correct replica.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The application's result.
+    Done(Bytes),
+    /// The application refused; nothing was done.
+    Refused(Refusal),
+    /// The operation was executed, but its result exceeded the results bound of the request.
+    ResultTooLong,
+}
+
+impl Encode for Outcome {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        match self {
+            Outcome::Done(result) => {
+                0_u8.encode(encoder)?;
+                wire::encode_blob(result, encoder)
+            }
+            Outcome::Refused(refusal) => {
+                1_u8.encode(encoder)?;
+                refusal.code.encode(encoder)?;
+                wire::encode_blob(&refusal.reason, encoder)
+            }
+            Outcome::ResultTooLong => 2_u8.encode(encoder),
+        }
+    }
+}
+
+impl<Context> Decode<Context> for Outcome {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match u8::decode(decoder)? {
+            0 => Ok(Outcome::Done(wire::decode_blob(decoder)?)),
+            1 => {
+                let code = u32::decode(decoder)?;
+                let reason = wire::decode_blob(decoder)?.to_vec();
+                if reason.len() > crate::limits::REFUSAL_BYTES_MAX {
+                    return Err(wire::malformed());
+                }
+                Ok(Outcome::Refused(Refusal { code, reason }))
+            }
+            2 => Ok(Outcome::ResultTooLong),
+            _ => Err(wire::malformed()),
+        }
+    }
+}
+wire::borrow_decode!(Outcome);
+
+/// What came of a request as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// Executed: one outcome for each operation, in order.
+    Executed(Vec<Outcome>),
+    /// The number lies below the client's window; whether it was ever executed is forgotten.
+    Stale,
+    /// The number was consumed by other operations; these were not executed and never will be under it.
+    NumberUsed,
+}
+
+impl Encode for Answer {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        match self {
+            Answer::Executed(outcomes) => {
+                0_u8.encode(encoder)?;
+                wire::encode_list(outcomes, encoder)
+            }
+            Answer::Stale => 1_u8.encode(encoder),
+            Answer::NumberUsed => 2_u8.encode(encoder),
+        }
+    }
+}
+
+impl<Context> Decode<Context> for Answer {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match u8::decode(decoder)? {
+            0 => Ok(Answer::Executed(wire::decode_list(decoder, 1)?)),
+            1 => Ok(Answer::Stale),
+            2 => Ok(Answer::NumberUsed),
+            _ => Err(wire::malformed()),
+        }
+    }
+}
+wire::borrow_decode!(Answer);
+
+/// A replica's answer to a request. A client compares everything but `view`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Reply {
+    /// Whose request.
+    pub client: ClientId,
+    /// Which number.
+    pub number: RequestNumber,
+    /// Identity of the request answered.
+    pub digest: Digest,
+    /// What came of it.
+    pub answer: Answer,
+    /// The view the replica is in: a hint about the primary, believed on f + 1 reports.
+    pub view: View,
+}
+
+/// A replica's status for people and tools.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Report {
+    /// Who reports.
+    pub replica: ReplicaId,
+    /// The view it is in.
+    pub view: View,
+    /// Whether it is between views.
+    pub in_view_change: bool,
+    /// The last slot it executed.
+    pub last_executed: Sequence,
+    /// Its last stable checkpoint.
+    pub stable_checkpoint: Sequence,
+    /// Digest of the whole replicated state after `last_executed`.
+    pub state_digest: Digest,
+    /// How many view changes it took part in.
+    pub view_changes: u64,
+    /// How many pieces of evidence it holds.
+    pub evidence: u64,
+    /// Version of its software: major, minor, patch.
+    pub version: [u16; 3],
+}
+
+#[cfg(test)]
+#[path = "message_test.rs"]
+mod tests;

@@ -1,0 +1,335 @@
+//! One replica: inputs in, actions out.
+//!
+//! [`Replica::step`] is a function of the replica, the time and the input. It reads no clock and keeps no
+//! queue of its own but what must wait for the journal. Each handler is guard, change, effects: a guard
+//! that refuses changes nothing.
+//!
+//! The replica holds no key. What it says goes out unsigned ([`Action::Say`]); the edge signs and sends it
+//! and delivers the signed copy back, so own votes and foreign votes take one path.
+
+use alloc::sync::Arc;
+
+use crate::cluster::Cluster;
+use crate::evidence::{Evidence, EvidenceStore};
+use crate::limits::{ConfigError, Limits};
+use crate::message::{Batch, Message, ReplicaSet, Signed, Statement, Vote};
+use crate::signed::Verified;
+use crate::types::{ClientId, Instant, ReplicaId, RequestNumber, Sequence, Time, View, WriteId};
+use crate::window::{Place, Window};
+
+mod checkpoint;
+mod durable;
+mod execute;
+mod history;
+mod io;
+mod mirror;
+mod order;
+mod pending;
+mod repair;
+
+use checkpoint::Checkpoints;
+use durable::Journal;
+use history::History;
+pub use io::{Action, Halt, Input, Misbehavior, Outbox, Reason, Record, To, Verdict};
+use mirror::Mirror;
+use pending::Pending;
+use repair::Repair;
+
+/// Whether a replica may vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// A full member.
+    Voting,
+    /// Its store is lost, so it may have promised what it no longer knows: it executes what others
+    /// decide and promises nothing (PROTOCOL section 9; PITFALLS G10). It counts towards f.
+    NonVoting,
+}
+
+/// A replica as a state machine.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    id: ReplicaId,
+    cluster: Arc<Cluster>,
+    limits: Limits,
+    standing: Standing,
+    halted: Option<Halt>,
+
+    // The order.
+    view: View,
+    window: Window,
+    history: History,
+    /// The next slot the primary proposes for.
+    next_proposal: Sequence,
+    /// The last slot given to the owner of the state.
+    dispatched: Sequence,
+    /// The last slot the owner of the state reported done.
+    executed: Sequence,
+
+    checkpoints: Checkpoints,
+    pending: Pending,
+    mirror: Mirror,
+    journal: Journal,
+    evidence: EvidenceStore,
+    repair: Repair,
+}
+
+/// What a replica is doing, for people and tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The view it is in.
+    pub view: View,
+    /// The last slot executed.
+    pub executed: Sequence,
+    /// The last stable checkpoint.
+    pub stable: Sequence,
+    /// Pieces of evidence held.
+    pub evidence: usize,
+    /// Requests waiting.
+    pub pending: usize,
+    /// Why it stopped, if it did.
+    pub halted: Option<Halt>,
+    /// Whether it votes.
+    pub standing: Standing,
+}
+
+impl Replica {
+    /// A replica that has never run before, in view 0 with nothing ordered.
+    ///
+    /// # Errors
+    /// `id` is no member, or the limits do not hold.
+    pub fn new(id: ReplicaId, cluster: Arc<Cluster>, limits: Limits) -> Result<Self, ConfigError> {
+        if !cluster.contains(id) {
+            let remedy = alloc::format!("the cluster has replicas 0 to {}", cluster.n() - 1);
+            return Err(ConfigError::new("replica", id, remedy));
+        }
+        limits.check()?;
+        let constants = cluster.constants();
+        Ok(Replica {
+            id,
+            standing: Standing::Voting,
+            halted: None,
+            view: View(0),
+            window: Window::new(constants.window),
+            history: History::default(),
+            next_proposal: Sequence(1),
+            dispatched: Sequence(0),
+            executed: Sequence(0),
+            checkpoints: Checkpoints::new(constants),
+            pending: Pending::default(),
+            mirror: Mirror::new(constants.client_window),
+            journal: Journal::default(),
+            evidence: EvidenceStore::new(limits.evidence_max),
+            repair: Repair::default(),
+            cluster,
+            limits,
+        })
+    }
+
+    /// A replica that ran before and has lost what it promised: [`Standing::NonVoting`] for this run.
+    ///
+    /// # Errors
+    /// As [`Replica::new`].
+    pub fn with_lost_store(
+        id: ReplicaId,
+        cluster: Arc<Cluster>,
+        limits: Limits,
+    ) -> Result<Self, ConfigError> {
+        let mut replica = Replica::new(id, cluster, limits)?;
+        replica.standing = Standing::NonVoting;
+        Ok(replica)
+    }
+
+    /// Takes one input and puts what the host must do into `out`, in order.
+    pub fn step(&mut self, now: Time, input: Input, out: &mut Outbox) -> Verdict {
+        if self.halted.is_some() {
+            return Verdict::Ignored(Reason::Halted);
+        }
+        match input {
+            Input::Start => {
+                self.say_status(now.instant, To::All, out);
+                Verdict::Accepted
+            }
+            Input::Connected(peer) => {
+                self.say_status(now.instant, To::One(peer), out);
+                Verdict::Accepted
+            }
+            Input::Wake => self.on_wake(now.instant, out),
+            Input::Durable(id) => self.on_durable(id, out),
+            Input::Executed { sequence, consumed } => {
+                self.on_executed(now, sequence, &consumed, out)
+            }
+            Input::Snapshotted { sequence, digest } => self.on_snapshotted(sequence, digest, out),
+            Input::Deliver(verified) => self.on_message(now, verified, out),
+        }
+    }
+
+    /// When the host should next call with [`Input::Wake`].
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.halted.is_some() {
+            None
+        } else {
+            self.repair.deadline()
+        }
+    }
+
+    /// Whether a message could change anything, asked before its signatures are paid for.
+    ///
+    /// # Errors
+    /// Why not. The same guard stands inside [`Replica::step`].
+    pub fn wants(&self, message: &Message) -> Result<(), Reason> {
+        if self.halted.is_some() {
+            return Err(Reason::Halted);
+        }
+        match message {
+            Message::Statement(signed) => self.wants_statement(signed),
+            Message::Proposal { pre_prepare, batch } => match &pre_prepare.statement {
+                Statement::PrePrepare(vote) => self.wants_proposal(vote, Some(batch)),
+                // Another kind in this place is a forgery, which verification names.
+                _ => Ok(()),
+            },
+            // Also when it is consumed: then the kept reply is repeated.
+            Message::Request(_) => Ok(()),
+            Message::Committed { certificate, .. } => self.wants_certificate(&certificate.vote),
+            Message::Stable(proof) if proof.sequence() <= self.window.stable() => {
+                Err(Reason::BelowWindow)
+            }
+            Message::Stable(_) => Ok(()),
+        }
+    }
+
+    /// What the replica is doing.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            view: self.view,
+            executed: self.executed,
+            stable: self.window.stable(),
+            evidence: self.evidence.len(),
+            pending: self.pending.len(),
+            halted: self.halted,
+            standing: self.standing,
+        }
+    }
+
+    /// The slots held, for checkers and tools.
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// The evidence held.
+    pub fn evidence(&self) -> &EvidenceStore {
+        &self.evidence
+    }
+
+    /// Which replica this is.
+    pub fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    /// The view requests are ordered in now, for replies.
+    pub fn view(&self) -> View {
+        self.view
+    }
+
+    fn wants_statement(&self, signed: &Signed) -> Result<(), Reason> {
+        match &signed.statement {
+            Statement::PrePrepare(vote) => self.wants_proposal(vote, None),
+            Statement::Prepare(_) | Statement::Commit(_) => self.wants_vote(signed),
+            Statement::Checkpoint(checkpoint) => {
+                self.checkpoints
+                    .wants(signed.sender, checkpoint, self.window.stable())
+            }
+            Statement::Status(_) if signed.sender == self.id => Err(Reason::Own),
+            Statement::Status(_) => Ok(()),
+        }
+    }
+
+    fn on_message(&mut self, now: Time, verified: Verified, out: &mut Outbox) -> Verdict {
+        if let Err(reason) = self.wants(verified.message()) {
+            return Verdict::Ignored(reason);
+        }
+        match verified.into_message() {
+            Message::Request(request) => self.on_request(now, request, out),
+            Message::Proposal { pre_prepare, batch } => {
+                self.on_proposal(now, pre_prepare, batch, out)
+            }
+            Message::Committed { certificate, batch } => {
+                self.on_certificate(now, certificate, batch, out)
+            }
+            Message::Stable(proof) => self.on_stable(now, proof, out),
+            Message::Statement(signed) => match &signed.statement {
+                Statement::PrePrepare(vote) => {
+                    let vote = *vote;
+                    self.on_bare_pre_prepare(now, vote, signed, out)
+                }
+                Statement::Prepare(vote) | Statement::Commit(vote) => {
+                    let vote = *vote;
+                    self.on_vote(now, vote, signed, out)
+                }
+                Statement::Checkpoint(checkpoint) => {
+                    let checkpoint = *checkpoint;
+                    self.on_checkpoint(now, checkpoint, &signed, out)
+                }
+                Statement::Status(status) => self.on_status(now, signed.sender, status, out),
+            },
+        }
+    }
+
+    fn on_durable(&mut self, id: WriteId, out: &mut Outbox) -> Verdict {
+        if self.journal.durable(id, out) {
+            Verdict::Accepted
+        } else {
+            Verdict::Ignored(Reason::Unexpected)
+        }
+    }
+
+    /// The one place from which promises leave: nothing of a replica that may have forgotten some.
+    fn say(
+        &mut self,
+        after: WriteId,
+        statement: Statement,
+        batch: Option<Arc<Batch>>,
+        out: &mut Outbox,
+    ) {
+        if self.standing == Standing::Voting {
+            self.journal.after(
+                after,
+                Action::Say {
+                    to: To::All,
+                    statement,
+                    batch,
+                },
+                out,
+            );
+        }
+    }
+
+    /// Keeps two contradicting statements and reports them, once.
+    fn accuse(&mut self, first: Signed, second: Signed, out: &mut Outbox) -> Verdict {
+        let Some(evidence) = Evidence::new(first, second) else {
+            return Verdict::Ignored(Reason::Duplicate);
+        };
+        let subject = evidence.subject();
+        if self.evidence.insert(&evidence) {
+            out.push(Action::Accuse(evidence));
+        }
+        Verdict::Refused(Misbehavior::Equivocation(subject))
+    }
+
+    fn halt(&mut self, halt: Halt, out: &mut Outbox) {
+        self.halted = Some(halt);
+        self.journal.silence();
+        out.push(Action::Halt(halt));
+    }
+
+    fn is_primary(&self) -> bool {
+        self.cluster.primary(self.view) == self.id
+    }
+
+    fn everyone(&self) -> ReplicaSet {
+        self.cluster.replicas().collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "replica_test.rs"]
+mod tests;

@@ -1,0 +1,431 @@
+//! Request, pre-prepare, prepare, commit (Castro and Liskov 1999, section 4.2).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{
+    Action, Batch, Misbehavior, Outbox, Place, Reason, Record, Replica, Sequence, Signed, Standing,
+    Statement, Time, To, Verdict, Vote,
+};
+use crate::certificate::{CommitCertificate, PreparedCertificate};
+use crate::message::{Message, Request};
+use crate::types::{Instant, WallTime};
+use crate::window::{Accepted, Votes};
+
+impl Replica {
+    // --- Requests ---
+
+    pub(super) fn on_request(&mut self, now: Time, request: Request, out: &mut Outbox) -> Verdict {
+        let (client, number) = (request.client(), request.number());
+        if self.mirror.is_consumed(client, number) {
+            let (digest, view) = (request.digest(), self.view);
+            out.push(Action::Answer {
+                client,
+                number,
+                digest,
+                view,
+            });
+            return Verdict::Ignored(Reason::Consumed);
+        }
+        match self
+            .pending
+            .admits(&request, &self.limits, self.cluster.constants())
+        {
+            Err(Reason::Busy) => {
+                out.push(Action::Busy { client, number });
+                Verdict::Ignored(Reason::Busy)
+            }
+            Err(reason) => {
+                if reason == Reason::Duplicate {
+                    self.relay(now, request, out);
+                }
+                Verdict::Ignored(reason)
+            }
+            Ok(()) => {
+                self.pending.push(request.clone());
+                self.relay(now, request, out);
+                self.propose(now.wall, out);
+                Verdict::Accepted
+            }
+        }
+    }
+
+    /// A backup passes a client's request on to the primary (PITFALLS B8).
+    fn relay(&mut self, now: Time, request: Request, out: &mut Outbox) {
+        let primary = self.cluster.primary(self.view);
+        if primary != self.id
+            && self
+                .pending
+                .relay_due(&request, now.instant, self.limits.repair_delay)
+        {
+            out.push(Action::Relay {
+                to: To::One(primary),
+                message: Message::Request(request),
+            });
+        }
+    }
+
+    // --- Proposing ---
+
+    /// The primary proposes at once when idle; while enough slots are in flight, requests wait and form
+    /// the next batch. It stops at its own h + L.
+    pub(super) fn propose(&mut self, wall: WallTime, out: &mut Outbox) {
+        if !self.is_primary() || self.standing != Standing::Voting {
+            return;
+        }
+        while self.may_propose() {
+            let requests = self.next_batch();
+            if requests.is_empty() {
+                return;
+            }
+            let batch = Arc::new(Batch::new(wall, requests));
+            let sequence = self.next_proposal;
+            self.next_proposal = sequence.next();
+            let vote = Vote {
+                view: self.view,
+                sequence,
+                digest: batch.digest(),
+            };
+            let after = self.journal.proving(self.floor(sequence));
+            self.say(after, Statement::PrePrepare(vote), Some(batch), out);
+        }
+    }
+
+    fn may_propose(&self) -> bool {
+        let in_flight = self.next_proposal.since(self.dispatched.next());
+        usize::try_from(in_flight).is_ok_and(|slots| slots < self.limits.slots_in_flight_max)
+            && self.next_proposal <= self.window.high()
+    }
+
+    fn next_batch(&mut self) -> Vec<Request> {
+        let constants = self.cluster.constants();
+        let most = usize::try_from(constants.batch_requests_max).unwrap_or(usize::MAX);
+        let mut room = usize::try_from(constants.batch_bytes_max).unwrap_or(usize::MAX) - 12;
+        let mut requests = Vec::new();
+        while requests.len() < most
+            && let Some(request) = self.pending.pop(room)
+        {
+            room = room.saturating_sub(request.wire_bytes());
+            requests.push(request);
+        }
+        requests
+    }
+
+    /// The stable checkpoint that must be durable before a PrePrepare or Prepare for `sequence` is said
+    /// (PROTOCOL section 4).
+    fn floor(&self, sequence: Sequence) -> Sequence {
+        sequence.minus(2 * self.cluster.constants().window)
+    }
+
+    // --- PrePrepare ---
+
+    pub(super) fn wants_proposal(
+        &self,
+        vote: &Vote,
+        batch: Option<&Arc<Batch>>,
+    ) -> Result<(), Reason> {
+        if vote.view != self.view {
+            return Err(Reason::OtherView);
+        }
+        let place = self.window.place(vote.sequence);
+        match place {
+            Place::Below => return Err(Reason::BelowWindow),
+            Place::Above => return Err(Reason::AboveWindow),
+            Place::Inside | Place::Ahead => {}
+        }
+        let Some(slot) = self.window.slot(vote.sequence) else {
+            return if batch.is_some() {
+                Ok(())
+            } else {
+                Err(Reason::NoBody)
+            };
+        };
+        if let Some(accepted) = &slot.accepted {
+            // A differing second one is wanted as evidence.
+            let same = accepted.vote == *vote;
+            return if same { Err(Reason::Duplicate) } else { Ok(()) };
+        }
+        if place == Place::Ahead && slot.early.is_some() {
+            return Err(Reason::AboveWindow);
+        }
+        if batch.is_none() && slot.body_of(&vote.digest).is_none() {
+            return Err(Reason::NoBody);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_bare_pre_prepare(
+        &mut self,
+        now: Time,
+        vote: Vote,
+        signed: Signed,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let slot = self.window.slot(vote.sequence);
+        if let Some(accepted) = slot.and_then(|slot| slot.accepted.clone()) {
+            return self.accuse(accepted.signed, signed, out);
+        }
+        match slot.and_then(|slot| slot.body_of(&vote.digest)).cloned() {
+            Some(body) => self.on_proposal(now, signed, body, out),
+            None => Verdict::Ignored(Reason::NoBody),
+        }
+    }
+
+    pub(super) fn on_proposal(
+        &mut self,
+        now: Time,
+        signed: Signed,
+        batch: Arc<Batch>,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let Statement::PrePrepare(vote) = signed.statement else {
+            return Verdict::Ignored(Reason::Unexpected);
+        };
+        let place = self.window.place(vote.sequence);
+        if let Some(slot) = self.window.slot(vote.sequence) {
+            if let Some(accepted) = &slot.accepted {
+                return self.accuse(accepted.signed.clone(), signed, out);
+            }
+            if let Some(decided) = &slot.committed
+                && decided.vote.digest != vote.digest
+            {
+                // Never vote against a decision, in any view (PROTOCOL section 3, rule 6).
+                return Verdict::Refused(Misbehavior::ContradictsDecision(vote.sequence));
+            }
+        }
+        let slot = self.window.slot_mut(vote.sequence);
+        if place == Place::Ahead {
+            slot.early = Some((signed, batch));
+            return Verdict::Accepted;
+        }
+        let fresh = batch.time().distance(now.wall) <= self.limits.clock_tolerance;
+        slot.accepted = Some(Accepted {
+            signed,
+            vote,
+            at: now.instant,
+        });
+        slot.body = Some(batch);
+        slot.spoken_at = now.instant;
+        // A clock that disagrees withholds this replica's vote and nothing more: the proposal stands if
+        // enough others find it fresh.
+        if fresh && self.cluster.primary(vote.view) != self.id {
+            let after = self.journal.proving(self.floor(vote.sequence));
+            self.say(after, Statement::Prepare(vote), None, out);
+        }
+        self.advance(now, vote.sequence, out);
+        Verdict::Accepted
+    }
+
+    /// Takes up proposals that were held until h moved.
+    pub(super) fn take_early(&mut self, now: Time, out: &mut Outbox) {
+        let high = self.window.high();
+        let due: Vec<Sequence> = self
+            .window
+            .slots()
+            .filter(|(sequence, slot)| *sequence <= high && slot.early.is_some())
+            .map(|(sequence, _)| sequence)
+            .collect();
+        for sequence in due {
+            if let Some((signed, batch)) = self.window.slot_mut(sequence).early.take()
+                && self.window.place(sequence) == Place::Inside
+            {
+                self.on_proposal(now, signed, batch, out);
+            }
+        }
+        // Votes for slots that were ahead may already be complete.
+        let open: Vec<Sequence> = self
+            .window
+            .slots()
+            .filter(|(sequence, slot)| *sequence <= high && slot.prepared.is_none())
+            .map(|(sequence, _)| sequence)
+            .collect();
+        for sequence in open {
+            self.advance(now, sequence, out);
+        }
+    }
+
+    // --- Prepare and Commit ---
+
+    pub(super) fn wants_vote(&self, signed: &Signed) -> Result<(), Reason> {
+        let (vote, commit) = match &signed.statement {
+            Statement::Prepare(vote) => (vote, false),
+            Statement::Commit(vote) => (vote, true),
+            _ => return Err(Reason::Unexpected),
+        };
+        if vote.view != self.view {
+            return Err(Reason::OtherView);
+        }
+        match self.window.place(vote.sequence) {
+            Place::Below => return Err(Reason::BelowWindow),
+            Place::Above => return Err(Reason::AboveWindow),
+            Place::Inside | Place::Ahead => {}
+        }
+        let Some(slot) = self.window.slot(vote.sequence) else {
+            return Ok(());
+        };
+        let (votes, complete) = if commit {
+            (&slot.commits, slot.committed.is_some())
+        } else {
+            (&slot.prepares, slot.prepared.is_some())
+        };
+        match votes.of(signed.sender) {
+            Some((held, _)) if held == vote => Err(Reason::Duplicate),
+            // A differing second vote is wanted as evidence.
+            Some(_) => Ok(()),
+            // The own vote is kept even when it comes late, to be repeated to those who lack it.
+            None if complete && signed.sender != self.id => Err(Reason::Enough),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn on_vote(
+        &mut self,
+        now: Time,
+        vote: Vote,
+        signed: Signed,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let commit = matches!(signed.statement, Statement::Commit(_));
+        let sender = signed.sender;
+        if let Some(slot) = self.window.slot(vote.sequence)
+            && let Some(first) = slot.vote_of(sender, commit)
+        {
+            return self.accuse(first, signed, out);
+        }
+        let own = sender == self.id;
+        let slot = self.window.slot_mut(vote.sequence);
+        let votes: &mut Votes = if commit {
+            &mut slot.commits
+        } else {
+            &mut slot.prepares
+        };
+        votes.insert(sender, vote, signed.signature);
+        if own {
+            slot.spoken_at = now.instant;
+        }
+        self.advance(now, vote.sequence, out);
+        Verdict::Accepted
+    }
+
+    /// Draws every conclusion that a slot now allows: prepared, decided, executable.
+    pub(super) fn advance(&mut self, now: Time, sequence: Sequence, out: &mut Outbox) {
+        if self.window.place(sequence) == Place::Inside {
+            self.prepare(sequence, out);
+        }
+        self.decide(now.instant, sequence, out);
+        self.execute_ready(now, out);
+    }
+
+    /// *Prepared*: the PrePrepare, its body, and matching Prepares of Q - 1 distinct backups. The Commit
+    /// waits for the certificate to be durable.
+    fn prepare(&mut self, sequence: Sequence, out: &mut Outbox) {
+        let needed = self.cluster.quorum() - 1;
+        let slot = self.window.slot_mut(sequence);
+        let Some(accepted) = &slot.accepted else {
+            return;
+        };
+        let vote = accepted.vote;
+        if slot
+            .prepared
+            .as_ref()
+            .is_some_and(|prepared| prepared.vote.view >= vote.view)
+        {
+            return;
+        }
+        let Some(prepares) = slot.prepares.matching(&vote, needed) else {
+            return;
+        };
+        let Some(batch) = slot.body_of(&vote.digest).cloned() else {
+            return;
+        };
+        let certificate = PreparedCertificate {
+            vote,
+            pre_prepare: accepted.signed.signature,
+            prepares,
+        };
+        slot.prepared = Some(certificate.clone());
+        let record = Record::Prepared { certificate, batch };
+        let id = self.journal.persist(record, out);
+        self.say(id, Statement::Commit(vote), None, out);
+    }
+
+    /// *Decided*: Q matching Commits, whether or not the slot is prepared here.
+    fn decide(&mut self, now: Instant, sequence: Sequence, out: &mut Outbox) {
+        let quorum = self.cluster.quorum();
+        let Some(slot) = self.window.slot(sequence) else {
+            return;
+        };
+        if slot.committed.is_some() {
+            return;
+        }
+        let complete = slot
+            .commits
+            .votes()
+            .find_map(|vote| Some((*vote, slot.commits.matching(vote, quorum)?)));
+        if let Some((vote, commits)) = complete {
+            self.adopt_certificate(now, CommitCertificate { vote, commits }, None, out);
+        }
+    }
+
+    // --- Certificates of others ---
+
+    pub(super) fn wants_certificate(&self, vote: &Vote) -> Result<(), Reason> {
+        if vote.sequence <= self.executed {
+            return Err(Reason::BelowWindow);
+        }
+        if !self.window.keeps_certificate(vote.sequence, self.executed) {
+            return Err(Reason::AboveWindow);
+        }
+        let decided = self
+            .window
+            .slot(vote.sequence)
+            .and_then(|slot| slot.decided());
+        match decided {
+            Some((held, _)) if held.vote.digest == vote.digest => Err(Reason::Duplicate),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn on_certificate(
+        &mut self,
+        now: Time,
+        certificate: CommitCertificate,
+        batch: Option<Arc<Batch>>,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let sequence = certificate.vote.sequence;
+        let verdict = self.adopt_certificate(now.instant, certificate, batch, out);
+        self.execute_ready(now, out);
+        self.propose(now.wall, out);
+        if self.halted.is_some() {
+            return Verdict::Refused(Misbehavior::ContradictsDecision(sequence));
+        }
+        verdict
+    }
+
+    fn adopt_certificate(
+        &mut self,
+        now: Instant,
+        certificate: CommitCertificate,
+        batch: Option<Arc<Batch>>,
+        out: &mut Outbox,
+    ) -> Verdict {
+        let sequence = certificate.vote.sequence;
+        let slot = self.window.slot_mut(sequence);
+        if let Some(held) = &slot.committed
+            && held.vote.digest != certificate.vote.digest
+        {
+            self.halt(super::Halt::TwoDecisions { sequence }, out);
+            return Verdict::Refused(Misbehavior::ContradictsDecision(sequence));
+        }
+        if slot.body_of(&certificate.vote.digest).is_none() {
+            // A body of another digest can go: that proposal will never be decided.
+            slot.body = batch;
+        }
+        if slot.committed.is_none() {
+            slot.spoken_at = now;
+            slot.committed = Some(certificate);
+        }
+        Verdict::Accepted
+    }
+}

@@ -1,0 +1,223 @@
+//! The slots a replica is working on.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+
+use crate::certificate::{CommitCertificate, PreparedCertificate, Signatures};
+use crate::message::{Batch, Held, ReplicaSet, Signed, Statement, Vote};
+use crate::types::{Digest, Instant, ReplicaId, Sequence, Signature};
+
+/// The first valid vote of each sender for one slot, of one kind and view. It is final (PITFALLS A5).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Votes(BTreeMap<ReplicaId, (Vote, Signature)>);
+
+impl Votes {
+    /// The vote of `sender`, if it has one here.
+    pub fn of(&self, sender: ReplicaId) -> Option<&(Vote, Signature)> {
+        self.0.get(&sender)
+    }
+
+    /// Counts a vote unless its sender has one already.
+    pub fn insert(&mut self, sender: ReplicaId, vote: Vote, signature: Signature) {
+        self.0.entry(sender).or_insert((vote, signature));
+    }
+
+    /// The signatures of `needed` distinct senders whose vote is exactly `vote`: view, slot and digest
+    /// (PITFALLS A2, A6). `None` if there are fewer.
+    pub fn matching(&self, vote: &Vote, needed: usize) -> Option<Signatures> {
+        let equal = self.0.iter().filter(|(_, (theirs, _))| theirs == vote);
+        let signatures = Signatures::new(
+            equal
+                .map(|(sender, (_, signature))| (*sender, *signature))
+                .take(needed),
+        );
+        (signatures.len() == needed).then_some(signatures)
+    }
+
+    /// Whose votes are here.
+    pub fn senders(&self) -> ReplicaSet {
+        self.0.keys().copied().collect()
+    }
+
+    /// The distinct votes held.
+    pub fn votes(&self) -> impl Iterator<Item = &Vote> {
+        self.0.values().map(|(vote, _)| vote)
+    }
+}
+
+/// The PrePrepare accepted for a slot. Never replaced inside its view (PITFALLS A8).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Accepted {
+    /// As the primary signed it.
+    pub signed: Signed,
+    /// What it says.
+    pub vote: Vote,
+    /// When it was accepted.
+    pub at: Instant,
+}
+
+/// Everything held about one place in the order.
+#[derive(Clone, Debug, Default)]
+pub struct Slot {
+    /// The PrePrepare accepted in the active view.
+    pub accepted: Option<Accepted>,
+    /// A proposal for a slot above h + L, untouched until h moves: one per slot (PITFALLS C2).
+    pub early: Option<(Signed, Arc<Batch>)>,
+    /// Bodies by digest: the accepted one's and a certified one's, nothing else.
+    pub body: Option<Arc<Batch>>,
+    /// Backups' Prepares of the active view.
+    pub prepares: Votes,
+    /// Commits of the active view.
+    pub commits: Votes,
+    /// The certificate of the highest view in which the slot was ever prepared here.
+    pub prepared: Option<PreparedCertificate>,
+    /// Proof that the slot is decided.
+    pub committed: Option<CommitCertificate>,
+    /// When the last own vote was said or the certificate formed: nothing is repeated before it can have
+    /// arrived.
+    pub spoken_at: Instant,
+}
+
+impl Slot {
+    /// The body, if it is the one with `digest`.
+    pub fn body_of(&self, digest: &Digest) -> Option<&Arc<Batch>> {
+        self.body.as_ref().filter(|body| body.digest() == *digest)
+    }
+
+    /// The certificate and its body, once both are here.
+    pub fn decided(&self) -> Option<(&CommitCertificate, &Arc<Batch>)> {
+        let certificate = self.committed.as_ref()?;
+        Some((certificate, self.body_of(&certificate.vote.digest)?))
+    }
+
+    /// What a status says of this slot.
+    pub fn held(&self, sequence: Sequence, everyone: ReplicaSet) -> Held {
+        let digest = match (&self.committed, &self.accepted) {
+            (Some(certificate), _) => Some(certificate.vote.digest),
+            (None, Some(accepted)) => Some(accepted.vote.digest),
+            (None, None) => None,
+        };
+        Held {
+            sequence,
+            pre_prepare: self.accepted.is_some(),
+            body: digest.is_some_and(|digest| self.body_of(&digest).is_some()),
+            committed: self.committed.is_some(),
+            // Once prepared, nobody's Prepare is needed any more.
+            prepares: if self.prepared.is_some() {
+                everyone
+            } else {
+                self.prepares.senders()
+            },
+            commits: self.commits.senders(),
+        }
+    }
+
+    /// The own signed vote of a kind, as it was said, for saying it again.
+    pub fn vote_of(&self, sender: ReplicaId, commit: bool) -> Option<Signed> {
+        let votes = if commit {
+            &self.commits
+        } else {
+            &self.prepares
+        };
+        let (vote, signature) = votes.of(sender)?;
+        let statement = if commit {
+            Statement::Commit(*vote)
+        } else {
+            Statement::Prepare(*vote)
+        };
+        Some(Signed {
+            sender,
+            statement,
+            signature: *signature,
+        })
+    }
+}
+
+/// The slots between the watermarks, and those below that are not yet executed here.
+#[derive(Clone, Debug)]
+pub struct Window {
+    stable: Sequence,
+    length: u64,
+    slots: BTreeMap<Sequence, Slot>,
+}
+
+/// Where a slot number lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At or below h.
+    Below,
+    /// In (h, h + L]: voted on.
+    Inside,
+    /// In (h + L, h + 2L]: kept, but not voted on before h moves.
+    Ahead,
+    /// Above h + 2L: dropped, repaired later.
+    Above,
+}
+
+impl Window {
+    /// An empty window of `length` slots above slot 0.
+    pub fn new(length: u64) -> Self {
+        Window {
+            stable: Sequence(0),
+            length,
+            slots: BTreeMap::new(),
+        }
+    }
+
+    /// h, the last stable checkpoint.
+    pub fn stable(&self) -> Sequence {
+        self.stable
+    }
+
+    /// h + L, the highest slot that may be voted on.
+    pub fn high(&self) -> Sequence {
+        self.stable.plus(self.length)
+    }
+
+    /// Where `sequence` lies.
+    pub fn place(&self, sequence: Sequence) -> Place {
+        if sequence <= self.stable {
+            Place::Below
+        } else if sequence <= self.high() {
+            Place::Inside
+        } else if sequence <= self.high().plus(self.length) {
+            Place::Ahead
+        } else {
+            Place::Above
+        }
+    }
+
+    /// Whether a commit certificate for `sequence` may be kept: in the window, or within two windows
+    /// above what was executed, for one who is catching up.
+    pub fn keeps_certificate(&self, sequence: Sequence, executed: Sequence) -> bool {
+        let behind = sequence > executed && sequence <= executed.plus(2 * self.length);
+        behind || matches!(self.place(sequence), Place::Inside | Place::Ahead)
+    }
+
+    /// The slot, if anything is held of it.
+    pub fn slot(&self, sequence: Sequence) -> Option<&Slot> {
+        self.slots.get(&sequence)
+    }
+
+    /// The slot, to change, made if need be. The caller has checked its place.
+    pub fn slot_mut(&mut self, sequence: Sequence) -> &mut Slot {
+        self.slots.entry(sequence).or_default()
+    }
+
+    /// All slots held, ascending.
+    pub fn slots(&self) -> impl DoubleEndedIterator<Item = (Sequence, &Slot)> {
+        self.slots.iter().map(|(sequence, slot)| (*sequence, slot))
+    }
+
+    /// Moves h up. Slots at or below it stay until [`Window::take_done`] takes them.
+    pub fn advance(&mut self, stable: Sequence) {
+        self.stable = self.stable.max(stable);
+    }
+
+    /// Takes out the lowest slot if it is at or below h and executed.
+    pub fn take_done(&mut self, executed: Sequence) -> Option<(Sequence, Slot)> {
+        let entry = self.slots.first_entry()?;
+        let done = *entry.key() <= self.stable && *entry.key() <= executed;
+        done.then(|| entry.remove_entry())
+    }
+}
