@@ -1,4 +1,43 @@
-//! PBFT as a pure state machine. (See below; rewritten once the crate stands.)
+//! PBFT (Castro and Liskov, OSDI 1999; TOCS 2002), the signature variant, as a pure state machine.
+//!
+//! This crate holds the protocol and nothing of the world: no clock, socket, disk, key store, randomness
+//! or thread, `no_std` with `alloc`. The QUIC node (`pbft-app`), the simulator (`pbft-sim`) and unit tests
+//! are three hosts of the same objects.
+//!
+//! # The host's loop
+//!
+//! ```text
+//!        bytes in                         bytes out
+//!           |                                 ^
+//!     wire::decode                       wire::encode
+//!           |                                 |
+//!     Replica::wants   (junk is dropped       |
+//!           |           before it costs)      |
+//!     signed::verify                     signed::sign <---- the edge holds the key
+//!           |                                 ^   |
+//!           v                                 |   | the own copy comes back
+//!     Replica::step(now, Input, &mut Outbox) -+   | as a Verified
+//!           |        ^        ^                   |
+//!           |        +--------|-------------------+
+//!   Persist |        Executed | Snapshotted
+//!           v                 |
+//!        journal       state::ReplicatedState  (sessions, agreed time, application)
+//! ```
+//!
+//! 1. Call [`replica::Replica::step`] with [`replica::Input::Start`], then with every input as it comes.
+//! 2. Carry out the actions in order. Report `Durable`, `Executed` and `Snapshotted` when they are done.
+//! 3. Keep one alarm at [`replica::Replica::deadline`].
+//!
+//! # Reading order
+//!
+//! [`types`], [`cluster`] (quorums), [`message`], [`signed`] (the door), [`replica`] and its parts
+//! `order`, `execute`, `checkpoint`, `repair`, `durable`; then [`state`] and [`client`].
+//!
+//! # What it is not, yet
+//!
+//! One view: a faulty primary stops the service (safely). A replica further behind than its peers' kept
+//! history stays behind. Nothing survives a crash but what the host's journal keeps, and there is no
+//! recovery from it. `docs/protocol.md` says what is built and what is not.
 #![no_std]
 
 extern crate alloc;
@@ -7,9 +46,11 @@ extern crate std;
 
 pub mod application;
 pub mod certificate;
+pub mod client;
 pub mod cluster;
 pub mod crypto;
 pub mod evidence;
+pub mod hook;
 pub mod limits;
 pub mod message;
 pub mod pages;

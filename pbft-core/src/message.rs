@@ -123,9 +123,26 @@ pub struct RequestBody {
 }
 
 impl RequestBody {
+    /// Identity: a digest of client, number and operations.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new("request");
+        hasher.number(u64::from(self.client.0));
+        hasher.number(self.number.0);
+        hasher.field(&self.operations.packed);
+        hasher.finish()
+    }
+
+    /// Bytes a batch of nothing but a request for `operations` takes on the wire.
+    pub fn batch_bytes(operations: &Operations) -> usize {
+        operations
+            .packed_bytes()
+            .saturating_add(REQUEST_BYTES)
+            .saturating_add(BATCH_BYTES)
+    }
+
     /// Signs the request. The signature covers the identity, so a long body is hashed once.
     pub fn sign(self, cluster: &Cluster, signer: &dyn Signer) -> Request {
-        let digest = request_digest(self.client, self.number, &self.operations);
+        let digest = self.digest();
         let author = Author::Client(self.client);
         let signature = signer.sign(&preimage(cluster, Kind::Request, author, &digest.0));
         Request {
@@ -147,7 +164,7 @@ pub struct Request {
 impl Request {
     /// A request with a signature that is not checked here.
     pub fn new(body: RequestBody, signature: Signature) -> Self {
-        let digest = request_digest(body.client, body.number, &body.operations);
+        let digest = body.digest();
         Request {
             body,
             digest,
@@ -183,17 +200,17 @@ impl Request {
 
     /// Bytes the request takes on the wire.
     pub fn wire_bytes(&self) -> usize {
-        self.body.operations.packed_bytes().saturating_add(80)
+        self.body
+            .operations
+            .packed_bytes()
+            .saturating_add(REQUEST_BYTES)
     }
 }
 
-fn request_digest(client: ClientId, number: RequestNumber, operations: &Operations) -> Digest {
-    let mut hasher = Hasher::new("request");
-    hasher.number(u64::from(client.0));
-    hasher.number(number.0);
-    hasher.field(&operations.packed);
-    hasher.finish()
-}
+/// What a request takes on the wire beside its packed operations: client, number, length, signature.
+const REQUEST_BYTES: usize = 4 + 8 + 4 + 64;
+/// What a batch takes on the wire beside its requests: agreed time, count.
+pub(crate) const BATCH_BYTES: usize = 8 + 4;
 
 impl Encode for Request {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {

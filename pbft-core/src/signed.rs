@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use crate::certificate::Signatures;
 use crate::cluster::Cluster;
 use crate::crypto::{Author, Hasher, Kind, Signer, Verifier, preimage};
-use crate::message::{Batch, Message, Request, Signed, Statement, Status, Vote};
+use crate::message::{Batch, Message, Request, RequestBody, Signed, Statement, Status, Vote};
 use crate::types::{ClientId, Digest, ReplicaId, Sequence, Signature, View};
 
 /// A message all of whose signatures and shapes hold. Only [`verify`] and [`sign`] make one.
@@ -313,7 +313,10 @@ impl Door<'_> {
         let fits = |bytes: usize, bound: u32| u32::try_from(bytes).is_ok_and(|b| b <= bound);
         let within = request.number().is_valid()
             && fits(operations.count(), constants.request_operations_max)
-            && fits(request.wire_bytes() + 12, constants.batch_bytes_max)
+            && fits(
+                RequestBody::batch_bytes(operations),
+                constants.batch_bytes_max,
+            )
             && operations
                 .iter()
                 .all(|one| fits(one.len(), constants.operation_bytes_max));

@@ -8,7 +8,7 @@ use super::{
     Statement, Time, To, Verdict, Vote,
 };
 use crate::certificate::{CommitCertificate, PreparedCertificate};
-use crate::message::{Message, Request};
+use crate::message::{BATCH_BYTES, Message, Request};
 use crate::types::{Instant, WallTime};
 use crate::window::{Accepted, Votes};
 
@@ -100,7 +100,8 @@ impl Replica {
     fn next_batch(&mut self) -> Vec<Request> {
         let constants = self.cluster.constants();
         let most = usize::try_from(constants.batch_requests_max).unwrap_or(usize::MAX);
-        let mut room = usize::try_from(constants.batch_bytes_max).unwrap_or(usize::MAX) - 12;
+        let mut room = usize::try_from(constants.batch_bytes_max).unwrap_or(usize::MAX);
+        room = room.saturating_sub(BATCH_BYTES);
         let mut requests = Vec::new();
         while requests.len() < most
             && let Some(request) = self.pending.pop(room)
