@@ -196,6 +196,16 @@ impl Client {
         Ok(number)
     }
 
+    /// The number the next request will get.
+    pub fn next_number(&self) -> RequestNumber {
+        self.next
+    }
+
+    /// The requests that have not ended, oldest first.
+    pub fn bodies(&self) -> impl Iterator<Item = &RequestBody> {
+        self.in_flight.values().map(|request| &request.body)
+    }
+
     /// How many requests have not ended.
     pub fn unresolved(&self) -> usize {
         self.in_flight.len()

@@ -57,6 +57,8 @@ pub mod pages;
 pub mod replica;
 pub mod signed;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod types;
 pub mod window;
 pub mod wire;

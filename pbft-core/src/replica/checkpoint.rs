@@ -94,6 +94,11 @@ impl Checkpoints {
         best + n.saturating_sub(heard) < quorum
     }
 
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.heard.values().map(BTreeMap::len).max().unwrap_or(0)
+    }
+
     /// The senders heard of for the lowest checkpoint slot above h.
     pub(super) fn senders(&self, sequence: Sequence) -> ReplicaSet {
         let said = self
