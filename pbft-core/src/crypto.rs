@@ -107,7 +107,7 @@ impl fmt::Debug for Ed25519Signer {
 
 /// The parsed keys of a cluster. Every verdict is `verify_strict`: no batches, no cofactor, no malleable
 /// copies, so that all replicas judge alike (PITFALLS I1, I2).
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Ed25519Verifier {
     replicas: Vec<VerifyingKey>,
     clients: Vec<VerifyingKey>,

@@ -1,0 +1,255 @@
+//! `demo`: replicas and clients in one process, each replica with its own keys, runtime and QUIC endpoints.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use pbft_app::core::crypto::Hasher;
+use pbft_app::core::limits::Constants;
+use pbft_app::core::message::Report as StatusReport;
+use pbft_app::{
+    Client, ClientConfig, Deployment, History, MemoryStorage, Node, NodeConfig, NodeKeys, Numbers,
+    ReplicaEntry, ReplicaSockets, Timeouts, Typed,
+};
+use serde::Serialize;
+
+use crate::load::{closed_loop, progress, to_json};
+use crate::service::{Command, Counter};
+use crate::{Demo, Failure};
+
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[derive(Serialize)]
+struct Summary {
+    replicas: usize,
+    f: usize,
+    operations: u64,
+    committed: u64,
+    refused: u64,
+    unknown: u64,
+    value: Option<i64>,
+    view: u64,
+    view_changes: u64,
+    seconds: f64,
+    ops_per_second: f64,
+    latency_us: Latency,
+    agreement: bool,
+    state_digest: String,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    p50: u64,
+    p99: u64,
+}
+
+pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
+    if demo.clients == 0 {
+        return Err(Failure::Usage("--clients 0: take at least 1".to_owned()));
+    }
+    let (nodes, deployment, client_keys) = start(demo).await?;
+    if !demo.json {
+        let cluster = deployment.cluster();
+        println!(
+            "{} replicas on 127.0.0.1, {} may be faulty",
+            cluster.n(),
+            cluster.f()
+        );
+    }
+    let mut clients = Vec::new();
+    for keys in client_keys {
+        let config = ClientConfig::new(deployment.clone(), keys, Numbers::from_clock());
+        clients.push(Client::connect(config)?);
+    }
+    let typed: Vec<_> = clients.iter().map(Client::typed::<Counter>).collect();
+    let bar = progress(demo.operations, demo.json);
+    let add = |index| Command::Add(i64::try_from(index % 10).unwrap_or(0) + 1);
+    let done = closed_loop(typed.clone(), demo.operations, OPERATION_TIMEOUT, add, &bar).await?;
+    bar.finish_and_clear();
+    let value = match typed.first() {
+        Some(client) => client.submit(&Command::Get, OPERATION_TIMEOUT).await.ok(),
+        None => None,
+    };
+    let value = match value {
+        Some(pbft_app::Completed::Committed(value)) => Some(value),
+        _ => None,
+    };
+    let reports = match clients.first() {
+        Some(client) => settle(client, deployment.cluster().n()).await,
+        None => Vec::new(),
+    };
+    let agreement = agree(&reports, deployment.cluster().n());
+    let first = reports.first();
+    let summary = Summary {
+        replicas: deployment.cluster().n(),
+        f: deployment.cluster().f(),
+        operations: demo.operations,
+        committed: done.committed,
+        refused: done.refused,
+        unknown: done.unknown,
+        value,
+        view: reports
+            .iter()
+            .map(|report| report.view.0)
+            .max()
+            .unwrap_or_default(),
+        view_changes: reports
+            .iter()
+            .map(|report| report.view_changes)
+            .max()
+            .unwrap_or_default(),
+        seconds: done.elapsed.as_secs_f64(),
+        ops_per_second: done.ops_per_second(),
+        latency_us: Latency {
+            p50: done.latency.value_at_quantile(0.5),
+            p99: done.latency.value_at_quantile(0.99),
+        },
+        agreement,
+        state_digest: first
+            .map(|report| report.state_digest.to_hex())
+            .unwrap_or_default(),
+    };
+    drop((clients, typed));
+    for node in nodes {
+        node.stop().await?;
+    }
+    print(demo, &summary, &reports)?;
+    verdict(&summary)
+}
+
+fn verdict(summary: &Summary) -> Result<(), Failure> {
+    if !summary.agreement {
+        return Err(Failure::Failed("the replicas do not agree".to_owned()));
+    }
+    if summary.unknown > 0 {
+        let message = format!("{} operations have an unknown outcome", summary.unknown);
+        return Err(Failure::Unknown(message));
+    }
+    if summary.refused > 0 {
+        return Err(Failure::Failed(format!(
+            "{} operations were refused",
+            summary.refused
+        )));
+    }
+    Ok(())
+}
+
+fn print(demo: &Demo, summary: &Summary, reports: &[StatusReport]) -> Result<(), Failure> {
+    if demo.json {
+        println!("{}", to_json(summary)?);
+        return Ok(());
+    }
+    println!(
+        "{} committed, {} refused, {} unknown in {:.2} s: {:.0} operations/s",
+        summary.committed,
+        summary.refused,
+        summary.unknown,
+        summary.seconds,
+        summary.ops_per_second
+    );
+    println!(
+        "latency p50 {} us, p99 {} us",
+        summary.latency_us.p50, summary.latency_us.p99
+    );
+    for report in reports {
+        println!(
+            "replica {}: view {}, executed slot {}, state {}",
+            report.replica,
+            report.view,
+            report.last_executed,
+            report.state_digest.short()
+        );
+    }
+    match (summary.agreement, summary.value) {
+        (true, Some(value)) => println!("all replicas agree: the counter is {value}"),
+        (true, None) => println!("all replicas agree"),
+        (false, _) => println!("the replicas DO NOT agree"),
+    }
+    Ok(())
+}
+
+async fn start(demo: &Demo) -> Result<(Vec<Node>, Deployment, Vec<NodeKeys>), Failure> {
+    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (mut sockets, mut replicas, mut replica_keys) = (Vec::new(), Vec::new(), Vec::new());
+    for index in 0..demo.replicas {
+        let bound =
+            ReplicaSockets::bind(local, local).map_err(pbft_app::ConfigurationError::from)?;
+        let keys = keys(demo.seed, "replica", index)?;
+        replicas.push(ReplicaEntry {
+            keys: keys.public(),
+            peer_address: bound.peer_address(),
+            client_address: bound.client_address(),
+        });
+        sockets.push(bound);
+        replica_keys.push(keys);
+    }
+    let client_keys = (0..demo.clients).map(|index| keys(demo.seed, "client", index));
+    let client_keys = client_keys.collect::<Result<Vec<_>, _>>()?;
+    let deployment = Deployment::new(
+        "demo",
+        replicas,
+        client_keys.iter().map(NodeKeys::public).collect(),
+        Constants::default(),
+        Timeouts::default(),
+        false,
+    )
+    .map_err(pbft_app::ConfigurationError::from)?;
+    let mut nodes = Vec::new();
+    let ids = deployment.cluster().replicas();
+    for ((id, sockets), keys) in ids.zip(sockets).zip(replica_keys) {
+        let config = NodeConfig {
+            limits: deployment.limits(),
+            deployment: deployment.clone(),
+            id,
+            keys,
+            history: History::Fresh,
+        };
+        let application = Box::new(Typed::<Counter>::new());
+        nodes
+            .push(Node::start(config, sockets, application, Box::new(MemoryStorage::new())).await?);
+    }
+    Ok((nodes, deployment, client_keys))
+}
+
+fn keys(seed: Option<u64>, role: &str, index: usize) -> Result<NodeKeys, Failure> {
+    let Some(seed) = seed else {
+        return Ok(NodeKeys::generate()?);
+    };
+    let derive = |purpose: &str| {
+        let mut hasher = Hasher::new("demo key");
+        hasher.number(seed);
+        hasher.field(role.as_bytes());
+        hasher.count(index);
+        hasher.field(purpose.as_bytes());
+        hasher.finish().0
+    };
+    Ok(NodeKeys::from_seeds(derive("signing"), derive("tls")))
+}
+
+/// Asks until all replicas have executed the same slot, or the time is up.
+async fn settle(client: &Client, replicas: usize) -> Vec<StatusReport> {
+    let end = Instant::now() + AGREEMENT_TIMEOUT;
+    loop {
+        let reports: Vec<_> = client
+            .status(Duration::from_secs(2))
+            .await
+            .into_values()
+            .collect();
+        let slots = reports.iter().map(|report| report.last_executed);
+        let same = slots.clone().min() == slots.max();
+        if (reports.len() == replicas && same) || Instant::now() >= end {
+            return reports;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn agree(reports: &[StatusReport], replicas: usize) -> bool {
+    let Some(first) = reports.first() else {
+        return false;
+    };
+    let same = |report: &StatusReport| {
+        (report.last_executed, report.state_digest) == (first.last_executed, first.state_digest)
+    };
+    reports.len() == replicas && reports.iter().all(same)
+}

@@ -1,0 +1,185 @@
+//! `load`, and the closed loop that `demo` shares with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pbft_app::{Completed, TypedClient};
+use serde::Serialize;
+
+use crate::service::{Command, Counter};
+use crate::{Failure, Load};
+
+/// What a closed loop did.
+pub(crate) struct Done {
+    pub(crate) committed: u64,
+    pub(crate) refused: u64,
+    pub(crate) unknown: u64,
+    pub(crate) elapsed: Duration,
+    /// Microseconds from before the client's signature to the outcome.
+    pub(crate) latency: Histogram<u64>,
+}
+
+impl Done {
+    pub(crate) fn ops_per_second(&self) -> f64 {
+        let committed = f64::from(u32::try_from(self.committed).unwrap_or(u32::MAX));
+        committed / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// What all callers of a loop count in.
+#[derive(Default)]
+struct Counts {
+    started: AtomicU64,
+    committed: AtomicU64,
+    refused: AtomicU64,
+    unknown: AtomicU64,
+}
+
+/// Runs one caller for each client in `callers` until `operations` were submitted in all.
+pub(crate) async fn closed_loop(
+    callers: Vec<TypedClient<Counter>>,
+    operations: u64,
+    timeout: Duration,
+    command: fn(u64) -> Command,
+    bar: &ProgressBar,
+) -> Result<Done, Failure> {
+    let counts = Arc::new(Counts::default());
+    let started = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for client in callers {
+        let (counts, bar) = (Arc::clone(&counts), bar.clone());
+        tasks.spawn(async move {
+            let mut latencies = Vec::new();
+            loop {
+                let index = counts.started.fetch_add(1, Ordering::Relaxed);
+                if index >= operations {
+                    return Ok(latencies);
+                }
+                let before = Instant::now();
+                let outcome = client.submit(&command(index), timeout).await;
+                let counter = match outcome.map_err(|error| error.to_string())? {
+                    Completed::Committed(_) => {
+                        latencies.push(before.elapsed());
+                        &counts.committed
+                    }
+                    Completed::Refused(_) => &counts.refused,
+                    Completed::Unknown => &counts.unknown,
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+                bar.inc(1);
+            }
+        });
+    }
+    let mut latency = histogram()?;
+    while let Some(joined) = tasks.join_next().await {
+        let latencies: Result<Vec<Duration>, String> =
+            joined.map_err(|error| Failure::Failed(error.to_string()))?;
+        for each in latencies.map_err(Failure::Failed)? {
+            latency.saturating_record(u64::try_from(each.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    Ok(Done {
+        committed: read(&counts.committed),
+        refused: read(&counts.refused),
+        unknown: read(&counts.unknown),
+        elapsed: started.elapsed(),
+        latency,
+    })
+}
+
+fn histogram() -> Result<Histogram<u64>, Failure> {
+    // One microsecond to ten minutes, three digits.
+    Histogram::new_with_bounds(1, 600_000_000, 3)
+        .map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// A bar on a terminal, nothing elsewhere.
+pub(crate) fn progress(operations: u64, hidden: bool) -> ProgressBar {
+    let target = if hidden {
+        ProgressDrawTarget::hidden()
+    } else {
+        ProgressDrawTarget::stderr()
+    };
+    let bar = ProgressBar::with_draw_target(Some(operations), target);
+    let template = "{bar:40} {pos}/{len} operations, {per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+#[derive(Serialize)]
+struct Report {
+    operations: u64,
+    committed: u64,
+    refused: u64,
+    unknown: u64,
+    seconds: f64,
+    ops_per_second: f64,
+    latency_us: Latency,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    p50: u64,
+    p99: u64,
+    max: u64,
+}
+
+pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
+    if load.concurrency == 0 {
+        return Err(Failure::Usage(
+            "--concurrency 0: take at least 1 caller".to_owned(),
+        ));
+    }
+    let client = crate::client::connect(&load.directory)?;
+    let bar = progress(load.operations, load.json);
+    let callers = vec![client; load.concurrency];
+    let add = |_| Command::Add(1);
+    let done = closed_loop(callers, load.operations, load.timeout.value, add, &bar).await?;
+    bar.finish_and_clear();
+    let report = Report {
+        operations: load.operations,
+        committed: done.committed,
+        refused: done.refused,
+        unknown: done.unknown,
+        seconds: done.elapsed.as_secs_f64(),
+        ops_per_second: done.ops_per_second(),
+        latency_us: Latency {
+            p50: done.latency.value_at_quantile(0.5),
+            p99: done.latency.value_at_quantile(0.99),
+            max: done.latency.max(),
+        },
+    };
+    if load.json {
+        println!("{}", to_json(&report)?);
+    } else {
+        println!(
+            "{} committed, {} refused, {} unknown in {:.2} s: {:.0} operations/s",
+            report.committed, report.refused, report.unknown, report.seconds, report.ops_per_second
+        );
+        let Latency { p50, p99, max } = report.latency_us;
+        println!("latency p50 {p50} us, p99 {p99} us, max {max} us");
+    }
+    if done.unknown > 0 {
+        return Err(Failure::Unknown(format!(
+            "{} operations have an unknown outcome",
+            done.unknown
+        )));
+    }
+    if done.refused > 0 {
+        return Err(Failure::Failed(format!(
+            "{} operations were refused",
+            done.refused
+        )));
+    }
+    Ok(())
+}

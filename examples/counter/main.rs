@@ -1,0 +1,247 @@
+//! A counter that n replicas agree on over mutually authenticated QUIC, of which f may be traitors.
+//!
+//! What it shows: an application in twenty lines (`service.rs`), replicas in one process (`demo.rs`) or as
+//! processes of their own, and a client that knows what it does not know. Commands to try:
+//!
+//! ```text
+//! cargo run --release --example counter                        # four replicas here, 2000 operations
+//! cargo run --release --example counter -- init /tmp/c         # keys and configuration for four hosts
+//! cargo run --release --example counter -- replica /tmp/c/replica-0      # and 1, 2, 3, each in a terminal
+//! cargo run --release --example counter -- add /tmp/c/client-0 5
+//! cargo run --release --example counter -- status /tmp/c/client-0
+//! ```
+//!
+//! Exit codes: 0 done; 1 failed (disagreement, refused); 2 usage or configuration; 3 no quorum in time,
+//! outcome unknown.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use pbft_app::config::duration;
+
+mod client;
+mod demo;
+mod history;
+mod load;
+mod replica;
+mod service;
+mod status;
+
+/// A replicated counter: an example of pbft.
+#[derive(Parser)]
+#[command(name = "counter", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    demo: Demo,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run replicas and clients in this process and see that they agree (the default)
+    Demo(Demo),
+    /// Create a deployment: cluster.toml, keys, a directory for every replica and client
+    Init(Init),
+    /// Run one replica
+    Replica {
+        /// The replica's directory, DIR/replica-I
+        directory: PathBuf,
+    },
+    /// Add an amount and print the value after it
+    Add {
+        /// The client's directory, DIR/client-J
+        directory: PathBuf,
+        /// What to add; may be negative
+        #[arg(allow_negative_numbers = true)]
+        amount: i64,
+        #[command(flatten)]
+        timeout: Timeout,
+    },
+    /// Print the value
+    Get {
+        /// The client's directory, DIR/client-J
+        directory: PathBuf,
+        #[command(flatten)]
+        timeout: Timeout,
+    },
+    /// Add 1 many times and report throughput and latency
+    Load(Load),
+    /// Add and get at random and write down what happened, for a linearizability checker
+    History(History),
+    /// Ask every replica how it is
+    Status {
+        /// The client's directory, DIR/client-J; it may be in use
+        directory: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Options of `demo`.
+#[derive(Args, Clone)]
+struct Demo {
+    /// How many replicas: 3f + 1 tolerate f traitors
+    #[arg(long, default_value_t = 4)]
+    replicas: usize,
+    /// How many clients, each with one operation in flight
+    #[arg(long, default_value_t = 4)]
+    clients: usize,
+    /// How many operations, over all clients
+    #[arg(long, default_value_t = 2000)]
+    operations: u64,
+    /// Repeats keys and amounts of an earlier run
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Options of `init`.
+#[derive(Args)]
+struct Init {
+    /// The directory to create
+    directory: PathBuf,
+    /// How many replicas
+    #[arg(long, default_value_t = 4)]
+    replicas: usize,
+    /// How many clients
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+    /// Replica I uses ports P + 2I for peers and P + 2I + 1 for clients
+    #[arg(long, default_value_t = 7000)]
+    base_port: u16,
+    /// Allow fewer than four replicas, which tolerate no traitor
+    #[arg(long)]
+    development: bool,
+}
+
+/// Options of `load`.
+#[derive(Args)]
+struct Load {
+    /// The client's directory, DIR/client-J
+    directory: PathBuf,
+    /// How many operations
+    #[arg(long, default_value_t = 10_000)]
+    operations: u64,
+    /// How many callers share the client, each with one operation in flight
+    #[arg(long, default_value_t = 16)]
+    concurrency: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    timeout: Timeout,
+}
+
+/// Options of `history`.
+#[derive(Args)]
+struct History {
+    /// The client's directory, DIR/client-J
+    directory: PathBuf,
+    /// How many callers share the client
+    #[arg(long, default_value_t = 4)]
+    concurrency: usize,
+    /// For how long, in seconds
+    #[arg(long)]
+    seconds: u64,
+    /// Where to write one JSON line for each operation
+    #[arg(long)]
+    out: PathBuf,
+    #[command(flatten)]
+    timeout: Timeout,
+}
+
+#[derive(Args)]
+struct Timeout {
+    /// How long to wait for an outcome, such as 500ms or 10s
+    #[arg(long = "timeout", default_value = "10s", value_parser = parse_duration)]
+    value: Duration,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration("timeout", text).map_err(|error| error.to_string())
+}
+
+/// How a command ended when it did not end well.
+pub(crate) enum Failure {
+    /// Exit code 1: disagreement, refused, fatal at run time.
+    Failed(String),
+    /// Exit code 2: usage or configuration.
+    Usage(String),
+    /// Exit code 3: no quorum in time; whether it happened is unknown.
+    Unknown(String),
+}
+
+impl From<pbft_app::ConfigurationError> for Failure {
+    fn from(error: pbft_app::ConfigurationError) -> Self {
+        Failure::Usage(error.to_string())
+    }
+}
+
+impl From<pbft_app::NodeError> for Failure {
+    fn from(error: pbft_app::NodeError) -> Self {
+        match error {
+            pbft_app::NodeError::Configuration(error) => error.into(),
+            other => Failure::Failed(other.to_string()),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PBFT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let outcome = runtime.block_on(run(arguments));
+    // A task that still waits for a peer must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    let (code, message) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => (1, message),
+        Err(Failure::Usage(message)) => (2, message),
+        Err(Failure::Unknown(message)) => (3, message),
+    };
+    if !message.is_empty() {
+        eprintln!("error: {message}");
+    }
+    ExitCode::from(code)
+}
+
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        None => demo::run(&arguments.demo).await,
+        Some(Command::Demo(demo)) => demo::run(&demo).await,
+        Some(Command::Init(init)) => replica::init(&init),
+        Some(Command::Replica { directory }) => replica::run(&directory).await,
+        Some(Command::Add {
+            directory,
+            amount,
+            timeout,
+        }) => client::add(&directory, amount, timeout.value).await,
+        Some(Command::Get { directory, timeout }) => client::get(&directory, timeout.value).await,
+        Some(Command::Load(load)) => load::run(&load).await,
+        Some(Command::History(history)) => history::run(&history).await,
+        Some(Command::Status { directory, json }) => status::run(&directory, json).await,
+    }
+}

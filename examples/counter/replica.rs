@@ -1,0 +1,95 @@
+//! `init` and `replica`.
+
+use std::io::Write;
+use std::path::Path;
+
+use pbft_app::{
+    History, MemoryStorage, Node, NodeConfig, NodeKeys, Plan, ReplicaDirectory, ReplicaSockets,
+    Typed,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::service::Counter;
+use crate::{Failure, Init};
+
+pub(crate) fn init(init: &Init) -> Result<(), Failure> {
+    let plan = Plan {
+        name: "counter".to_owned(),
+        replicas: init.replicas,
+        clients: init.clients,
+        base_port: init.base_port,
+        development: init.development,
+    };
+    let deployment = pbft_app::init(&init.directory, &plan)?;
+    let cluster = deployment.cluster();
+    let directory = init.directory.display();
+    println!(
+        "cluster {} of n = {} replicas: {} may be faulty",
+        cluster.id().short(),
+        cluster.n(),
+        cluster.f()
+    );
+    println!("\nstart every replica, each in a terminal of its own:");
+    for id in cluster.replicas() {
+        println!("  counter replica {directory}/replica-{id}");
+    }
+    if init.clients > 0 {
+        println!("\nthen use it:");
+        println!("  counter add {directory}/client-0 5");
+        println!("  counter get {directory}/client-0");
+        println!("  counter status {directory}/client-0");
+    }
+    Ok(())
+}
+
+pub(crate) async fn run(directory: &Path) -> Result<(), Failure> {
+    let opened = ReplicaDirectory::open(directory)?;
+    let failed =
+        |error: std::io::Error| Failure::Failed(format!("cannot wait for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+
+    let id = opened.id();
+    let deployment = opened.deployment().clone();
+    let entry = usize::try_from(id.0)
+        .ok()
+        .and_then(|index| deployment.replicas().get(index));
+    let entry = *entry.ok_or_else(|| Failure::Usage(format!("replica {id} is not listed")))?;
+    let sockets = ReplicaSockets::bind(entry.peer_address, entry.client_address)
+        .map_err(pbft_app::ConfigurationError::from)?;
+    // The last thing before the first vote, after everything that could still refuse the start.
+    let started_before = opened.mark_started()?;
+    let history = if started_before {
+        History::Lost
+    } else {
+        History::Fresh
+    };
+    if history == History::Lost {
+        eprintln!(
+            "warning: replica {id} ran before and its memory-only store is lost: it takes part without \
+             voting and counts as one of the {} that may be faulty",
+            deployment.cluster().f()
+        );
+    }
+    let config = NodeConfig {
+        limits: deployment.limits(),
+        deployment,
+        id,
+        keys: NodeKeys::load(directory)?,
+        history,
+    };
+    let application = Box::new(Typed::<Counter>::new());
+    let mut node =
+        Node::start(config, sockets, application, Box::new(MemoryStorage::new())).await?;
+    println!("ready {}", node.client_address());
+    // Somebody may be waiting for this line on a pipe.
+    let _ = std::io::stdout().flush();
+    tokio::select! {
+        outcome = node.wait() => return Ok(outcome?),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    node.stop().await?;
+    drop(opened);
+    Ok(())
+}

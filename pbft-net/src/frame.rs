@@ -1,0 +1,153 @@
+//! Frames on a stream: a u32 little-endian length, then that many bytes, at least one.
+
+use bytes::Bytes;
+
+/// Bytes of the length prefix.
+pub(crate) const PREFIX_BYTES: usize = 4;
+
+/// Memory set aside for a frame before any of it has arrived. A prefix may promise megabytes; the
+/// buffer then grows with what is really sent.
+const CAPACITY_FIRST: usize = 64 * 1024;
+
+/// Why a byte stream is not a stream of frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FrameError {
+    /// The length prefix is above the limit: length, limit.
+    TooLong(u32, usize),
+    /// The length prefix is zero.
+    Empty,
+}
+
+/// Cuts a byte stream, fed in arbitrary pieces, into frames.
+#[derive(Debug)]
+pub(crate) struct FrameDecoder {
+    frame_bytes_max: usize,
+    prefix: [u8; PREFIX_BYTES],
+    prefix_filled: usize,
+    /// Bytes still missing from the frame whose prefix is complete; 0 between two frames.
+    missing: usize,
+    body: Vec<u8>,
+}
+
+impl FrameDecoder {
+    pub(crate) fn new(frame_bytes_max: usize) -> Self {
+        let prefix = [0; PREFIX_BYTES];
+        Self {
+            frame_bytes_max,
+            prefix,
+            prefix_filled: 0,
+            missing: 0,
+            body: Vec::new(),
+        }
+    }
+
+    pub(crate) fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max;
+    }
+
+    /// Whether a frame has begun and is not complete.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.prefix_filled > 0
+    }
+
+    /// The next frame in `input`, which advances past the bytes used. `None` when `input` is used up.
+    pub(crate) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Bytes>, FrameError> {
+        while self.missing == 0 {
+            let Some((byte, rest)) = input.split_first() else {
+                return Ok(None);
+            };
+            *input = rest;
+            if let Some(slot) = self.prefix.get_mut(self.prefix_filled) {
+                *slot = *byte;
+            }
+            self.prefix_filled += 1;
+            if self.prefix_filled == PREFIX_BYTES {
+                self.begin(u32::from_le_bytes(self.prefix))?;
+            }
+        }
+        let (part, rest) = input.split_at(self.missing.min(input.len()));
+        *input = rest;
+        // Copied, never sliced: a slice would keep the whole received datagram batch, up to 64 KiB,
+        // alive for as long as the consumer keeps one small vote.
+        self.body.extend_from_slice(part);
+        self.missing -= part.len();
+        if self.missing > 0 {
+            return Ok(None);
+        }
+        self.prefix_filled = 0;
+        Ok(Some(Bytes::from(std::mem::take(&mut self.body))))
+    }
+
+    /// The length is judged before a byte is allocated for it.
+    fn begin(&mut self, length: u32) -> Result<(), FrameError> {
+        let too_long = FrameError::TooLong(length, self.frame_bytes_max);
+        let bytes = usize::try_from(length).map_err(|_| too_long)?;
+        if bytes == 0 {
+            return Err(FrameError::Empty);
+        }
+        if bytes > self.frame_bytes_max {
+            return Err(too_long);
+        }
+        self.body = Vec::with_capacity(bytes.min(CAPACITY_FIRST));
+        self.missing = bytes;
+        Ok(())
+    }
+}
+
+/// The prefix of a frame, or `None` if its length does not fit one.
+pub(crate) fn prefix(frame: &[u8]) -> Option<[u8; PREFIX_BYTES]> {
+    u32::try_from(frame.len()).ok().map(u32::to_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(frames: &[&[u8]]) -> Vec<u8> {
+        frames
+            .iter()
+            .flat_map(|frame| [&prefix(frame).unwrap(), *frame].concat())
+            .collect()
+    }
+
+    #[test]
+    fn frames_survive_every_way_of_cutting_the_stream() {
+        let frames: [&[u8]; 3] = [b"a", b"bcdefghij", &[7; 300]];
+        let stream = encoded(&frames);
+        for size in 1..=stream.len() {
+            let mut decoder = FrameDecoder::new(300);
+            let mut seen = Vec::new();
+            for mut piece in stream.chunks(size) {
+                while let Some(frame) = decoder.next(&mut piece).unwrap() {
+                    seen.push(frame);
+                }
+            }
+            assert_eq!(seen, frames);
+            assert!(!decoder.is_partial());
+        }
+    }
+
+    #[test]
+    fn a_promise_above_the_limit_allocates_nothing() {
+        let mut decoder = FrameDecoder::new(1000);
+        let result = decoder.next(&mut &[0xff, 0xff, 0xff, 0xff, 1][..]);
+        assert_eq!(result, Err(FrameError::TooLong(u32::MAX, 1000)));
+        assert_eq!(decoder.body.capacity(), 0);
+    }
+
+    #[test]
+    fn a_promise_within_the_limit_allocates_little_until_it_is_kept() {
+        let mut decoder = FrameDecoder::new(1 << 30);
+        let mut input = &[&(1_u32 << 29).to_le_bytes()[..], b"x"].concat()[..];
+        assert_eq!(decoder.next(&mut input), Ok(None));
+        assert!(decoder.is_partial() && decoder.body.capacity() <= CAPACITY_FIRST);
+    }
+
+    #[test]
+    fn an_empty_frame_is_refused() {
+        assert_eq!(
+            FrameDecoder::new(9).next(&mut &[0; 4][..]),
+            Err(FrameError::Empty)
+        );
+    }
+}

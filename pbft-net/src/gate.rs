@@ -1,0 +1,180 @@
+//! The gate: turns frames into [`Verified`] messages before the core sees them.
+//!
+//! Frames come in groups of one peer, on the task that owns the replica, so a group is decoded, asked for
+//! and verified without a hop between threads. The order is fixed: size, decode, membership, what the
+//! replica has no use for, signatures (PITFALLS A13). What does not pass is counted by the peer that sent
+//! it, not by whoever it claims to be from (PITFALLS F4).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use pbft_core::cluster::Cluster;
+use pbft_core::crypto::Verifier;
+use pbft_core::message::{ClientMessage, Message};
+use pbft_core::replica::{Reason, Replica};
+use pbft_core::signed::{self, Cache, Forgery, Verified};
+use pbft_core::types::ClientId;
+use pbft_core::wire::{self, WireError};
+
+/// Why a frame went no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// It is no message.
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    /// Its signatures or shape do not hold.
+    #[error("{0}")]
+    Forgery(#[from] Forgery),
+    /// A client sent another client's request.
+    #[error("request of another client ({0})")]
+    NotOwn(ClientId),
+    /// The replica has no use for it now; no fault of anyone.
+    #[error("not needed: {0:?}")]
+    Unneeded(Reason),
+}
+
+impl Rejection {
+    /// Whether no correct peer sends such a thing, so that the connection should be closed.
+    pub fn is_malice(&self) -> bool {
+        !matches!(self, Rejection::Unneeded(_))
+    }
+
+    /// The name it is counted under.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Rejection::Wire(WireError::Oversized) => "wire_oversized",
+            Rejection::Wire(WireError::Version(_)) => "wire_version",
+            Rejection::Wire(WireError::Truncated) => "wire_truncated",
+            Rejection::Wire(WireError::Trailing) => "wire_trailing",
+            Rejection::Wire(WireError::Malformed) => "wire_malformed",
+            Rejection::Forgery(forgery) => forgery_name(forgery),
+            Rejection::NotOwn(_) => "request_of_another_client",
+            Rejection::Unneeded(_) => "unneeded",
+        }
+    }
+}
+
+fn forgery_name(forgery: &Forgery) -> &'static str {
+    match forgery {
+        Forgery::UnknownReplica(_) => "unknown_replica",
+        Forgery::UnknownClient(_) => "unknown_client",
+        Forgery::Signature(_) => "bad_signature",
+        Forgery::NotPrimary(_) => "pre_prepare_by_backup",
+        Forgery::PrimaryPrepared(_) => "prepare_by_primary",
+        Forgery::Slot(_) => "slot_out_of_range",
+        Forgery::NullDigest => "null_digest",
+        Forgery::BodyDigest => "body_digest",
+        Forgery::BatchBounds => "batch_bounds",
+        Forgery::RequestBounds => "request_bounds",
+        Forgery::CheckpointSlot(_) => "checkpoint_slot",
+        Forgery::Signers => "certificate_signers",
+        Forgery::StatusBounds => "status_bounds",
+        Forgery::Kind => "statement_kind",
+    }
+}
+
+/// What a client asks, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromClient {
+    /// Order this.
+    Request(Verified),
+    /// Report your status.
+    Query,
+}
+
+/// Decodes, filters and verifies, with a memory of signatures found good.
+pub struct Gate {
+    cluster: Arc<Cluster>,
+    verifier: Box<dyn Verifier>,
+    cache: Cache,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Gate {
+    /// A gate for members and clients of `cluster`.
+    pub fn new(cluster: Arc<Cluster>, verifier: Box<dyn Verifier>) -> Self {
+        Gate {
+            cluster,
+            verifier,
+            cache: Cache::default(),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// Passes a frame from a peer, if `replica` has use for it and it holds.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn pass_peer(&mut self, replica: &Replica, frame: &[u8]) -> Result<Verified, Rejection> {
+        let outcome = self.check_peer(replica, frame);
+        self.count(outcome)
+    }
+
+    /// Passes a frame from the client at the other end of its connection.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn pass_client(
+        &mut self,
+        replica: &Replica,
+        client: ClientId,
+        frame: &[u8],
+    ) -> Result<FromClient, Rejection> {
+        let outcome = self.check_client(replica, client, frame);
+        self.count(outcome)
+    }
+
+    /// How many frames were turned away, by name.
+    pub fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counts
+    }
+
+    fn check_peer(&mut self, replica: &Replica, frame: &[u8]) -> Result<Verified, Rejection> {
+        let message: Message = wire::decode(frame)?;
+        self.verify(replica, message)
+    }
+
+    fn check_client(
+        &mut self,
+        replica: &Replica,
+        client: ClientId,
+        frame: &[u8],
+    ) -> Result<FromClient, Rejection> {
+        match wire::decode(frame)? {
+            ClientMessage::Query => Ok(FromClient::Query),
+            ClientMessage::Request(request) if request.client() != client => {
+                Err(Rejection::NotOwn(request.client()))
+            }
+            ClientMessage::Request(request) => self
+                .verify(replica, Message::Request(request))
+                .map(FromClient::Request),
+        }
+    }
+
+    fn verify(&mut self, replica: &Replica, message: Message) -> Result<Verified, Rejection> {
+        replica.wants(&message).map_err(Rejection::Unneeded)?;
+        Ok(signed::verify(
+            &self.cluster,
+            &*self.verifier,
+            &mut self.cache,
+            message,
+        )?)
+    }
+
+    fn count<T>(&mut self, outcome: Result<T, Rejection>) -> Result<T, Rejection> {
+        if let Err(rejection) = &outcome {
+            *self.counts.entry(rejection.name()).or_default() += 1;
+        }
+        outcome
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Gate")
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,200 @@
+//! HELLO: the first frame of each direction. A peer is up only once its HELLO agreed with ours.
+//!
+//! TLS alone cannot say this: in TLS 1.3 the dialler is "connected" before the acceptor has judged
+//! its key, and a right key proves nothing about the cluster file the node was started with.
+//!
+//! Layout, little-endian: magic `PBFT`, wire version u16, then, fixed for one version: cluster
+//! digest 32, configuration digest 32, kind of node u8 (0 replica, 1 client), its id u32.
+
+use std::fmt;
+
+use pbft_core::types::{ClientId, Digest, ReplicaId};
+
+use crate::Node;
+use crate::close::CloseCode;
+
+/// Longest HELLO of any version that we are willing to read.
+pub(crate) const HELLO_BYTES_MAX: usize = 128;
+
+const MAGIC: &[u8; 4] = b"PBFT";
+
+/// What two nodes must agree on before they exchange a single frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Version of the messages inside the frames.
+    pub wire_version: u16,
+    /// The cluster: the digest that signatures are bound to.
+    pub cluster: Digest,
+    /// The configuration: members, clients and limits, the same file on every host.
+    pub configuration: Digest,
+}
+
+/// Why a HELLO was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HelloError {
+    /// Not a HELLO at all, or one of our version with the wrong length.
+    Malformed,
+    /// Another wire version: ours, theirs.
+    Version(u16, u16),
+    /// Another cluster: ours, theirs.
+    Cluster(Digest, Digest),
+    /// Another configuration: ours, theirs.
+    Configuration(Digest, Digest),
+    /// The TLS key belongs to the first node, the HELLO claims the second.
+    Impostor(Node, Node),
+}
+
+impl HelloError {
+    pub(crate) fn close_code(&self) -> CloseCode {
+        match self {
+            Self::Malformed | Self::Impostor(..) => CloseCode::BadHello,
+            Self::Version(..) => CloseCode::WrongVersion,
+            Self::Cluster(..) => CloseCode::WrongCluster,
+            Self::Configuration(..) => CloseCode::WrongConfiguration,
+        }
+    }
+
+    pub(crate) fn is_mismatch(&self) -> bool {
+        !matches!(self, Self::Malformed | Self::Impostor(..))
+    }
+
+    /// The refusal in words that read the same at both ends: who refuses whom, the field, both
+    /// values, and what to do about it.
+    pub(crate) fn explain(&self, ours: Node, theirs: Node) -> String {
+        match self {
+            Self::Malformed => format!("{ours} refuses {theirs}: malformed HELLO"),
+            Self::Impostor(owner, claimed) => {
+                format!(
+                    "{ours} refuses {theirs}: the TLS key is {owner}'s, the HELLO claims {claimed}"
+                )
+            }
+            Self::Version(here, there) => format!(
+                "{ours} refuses {theirs}: wire version {here} at {ours}, {there} at {theirs}; \
+                 run the same release on every host"
+            ),
+            Self::Cluster(here, there) => format!(
+                "{ours} refuses {theirs}: cluster {} at {ours}, {} at {theirs}; \
+                 one of them was started with another cluster's cluster.toml",
+                here.short(),
+                there.short()
+            ),
+            Self::Configuration(here, there) => format!(
+                "{ours} refuses {theirs}: configuration digest {} at {ours}, {} at {theirs}; \
+                 copy the same cluster.toml to every host",
+                here.short(),
+                there.short()
+            ),
+        }
+    }
+}
+
+/// Our HELLO.
+pub(crate) fn encode(identity: &Identity, node: Node) -> Vec<u8> {
+    let (kind, id) = match node {
+        Node::Replica(ReplicaId(id)) => (0, id),
+        Node::Client(ClientId(id)) => (1, id),
+    };
+    let mut bytes = Vec::with_capacity(HELLO_BYTES_MAX);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&identity.wire_version.to_le_bytes());
+    bytes.extend_from_slice(&identity.cluster.0);
+    bytes.extend_from_slice(&identity.configuration.0);
+    bytes.push(kind);
+    bytes.extend_from_slice(&id.to_le_bytes());
+    bytes
+}
+
+/// Judges the HELLO of a peer whose TLS key belongs to `owner`. The version is compared before
+/// anything that another version may lay out differently.
+pub(crate) fn judge(ours: &Identity, owner: Node, bytes: &[u8]) -> Result<(), HelloError> {
+    let rest = bytes.strip_prefix(MAGIC).ok_or(HelloError::Malformed)?;
+    let (version, rest) = rest.split_first_chunk().ok_or(HelloError::Malformed)?;
+    let version = u16::from_le_bytes(*version);
+    if version != ours.wire_version {
+        return Err(HelloError::Version(ours.wire_version, version));
+    }
+    let (cluster, rest) = rest
+        .split_first_chunk::<32>()
+        .ok_or(HelloError::Malformed)?;
+    let (configuration, rest) = rest
+        .split_first_chunk::<32>()
+        .ok_or(HelloError::Malformed)?;
+    let claimed = match rest {
+        [0, id @ ..] => Node::Replica(ReplicaId(id_in(id)?)),
+        [1, id @ ..] => Node::Client(ClientId(id_in(id)?)),
+        _ => return Err(HelloError::Malformed),
+    };
+    let (cluster, configuration) = (Digest(*cluster), Digest(*configuration));
+    if cluster != ours.cluster {
+        return Err(HelloError::Cluster(ours.cluster, cluster));
+    }
+    if configuration != ours.configuration {
+        return Err(HelloError::Configuration(ours.configuration, configuration));
+    }
+    if claimed != owner {
+        return Err(HelloError::Impostor(owner, claimed));
+    }
+    Ok(())
+}
+
+fn id_in(bytes: &[u8]) -> Result<u32, HelloError> {
+    bytes
+        .try_into()
+        .map(u32::from_le_bytes)
+        .map_err(|_| HelloError::Malformed)
+}
+
+impl fmt::Display for HelloError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{self:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Identity = Identity {
+        wire_version: 1,
+        cluster: Digest([2; 32]),
+        configuration: Digest([3; 32]),
+    };
+    const PEER: Node = Node::Replica(ReplicaId(2));
+
+    #[test]
+    fn an_equal_identity_is_accepted_from_the_owner_of_the_key_only() {
+        let hello = encode(&OURS, PEER);
+        assert!(hello.len() <= HELLO_BYTES_MAX);
+        assert_eq!(judge(&OURS, PEER, &hello), Ok(()));
+        let other = Node::Client(ClientId(2));
+        assert_eq!(
+            judge(&OURS, other, &hello),
+            Err(HelloError::Impostor(other, PEER))
+        );
+    }
+
+    #[test]
+    fn a_mismatch_names_the_field_both_values_and_the_remedy() {
+        let theirs = Identity {
+            configuration: Digest([0xbb; 32]),
+            ..OURS
+        };
+        let error = judge(&OURS, PEER, &encode(&theirs, PEER)).unwrap_err();
+        assert_eq!(
+            error.explain(Node::Replica(ReplicaId(0)), PEER),
+            "r0 refuses r2: configuration digest 0303030303030303 at r0, bbbbbbbbbbbbbbbb at r2; \
+             copy the same cluster.toml to every host"
+        );
+    }
+
+    #[test]
+    fn a_future_version_of_any_length_is_told_apart_from_junk() {
+        let hello = [MAGIC.as_slice(), &9_u16.to_le_bytes(), b"whatever"].concat();
+        assert_eq!(judge(&OURS, PEER, &hello), Err(HelloError::Version(1, 9)));
+        let mut hello = encode(&OURS, PEER);
+        hello.push(0);
+        for junk in [&b""[..], b"PBF", b"PBFT\x01", b"GET / HTTP/1.1", &hello] {
+            assert_eq!(judge(&OURS, PEER, junk), Err(HelloError::Malformed));
+        }
+    }
+}
