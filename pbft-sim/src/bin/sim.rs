@@ -1,0 +1,235 @@
+//! Runs seeds of the simulator: seed in, verdict out.
+//!
+//! Exit codes: 0 all passed; 1 a property was violated, or two runs of a seed differed; 2 usage;
+//! 3 something was not done in time.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pbft_sim::{Faults, Options, Report, SECONDS, Simulation, Verdict};
+
+/// Simulate PBFT clusters under faults and check them.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Run one seed and say everything about it
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Run this many seeds
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many replicas, instead of what the seed says
+    #[arg(long)]
+    replicas: Option<usize>,
+    /// Without any fault
+    #[arg(long)]
+    fault_free: bool,
+    /// Run every seed twice and compare the traces
+    #[arg(long)]
+    twice: bool,
+    /// Seeds at a time, each on a thread of its own
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+}
+
+impl Arguments {
+    fn options(&self, seed: u64) -> Options {
+        if self.fault_free {
+            return Options::fault_free(seed, self.replicas.unwrap_or(4));
+        }
+        let mut options = Options::from_seed(seed);
+        if let Some(replicas) = self.replicas {
+            options.replicas = replicas;
+            let n = u32::try_from(replicas).unwrap_or(0);
+            options.crashes.retain(|(replica, _)| *replica < n);
+            options.crashes.truncate(replicas.saturating_sub(1) / 3);
+        }
+        options
+    }
+
+    /// Runs a seed, twice if asked to. An error is a usage error.
+    fn run(&self, seed: u64) -> Result<(Report, bool), String> {
+        let run = || Simulation::new(self.options(seed)).map(Simulation::run);
+        let report = run().map_err(|error| error.to_string())?;
+        let same = !self.twice || run().map_err(|error| error.to_string())? == report;
+        Ok((report, same))
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.seed {
+        Some(seed) => one(&arguments, seed),
+        None => many(&arguments),
+    }
+}
+
+fn code(report: &Report, same: bool) -> u8 {
+    match report.verdict {
+        Verdict::Violated(_) => 1,
+        _ if !same => 1,
+        Verdict::NoProgress(_) => 3,
+        Verdict::Pass | Verdict::SafeWithoutPrimary => 0,
+    }
+}
+
+fn one(arguments: &Arguments, seed: u64) -> ExitCode {
+    let (report, same) = match arguments.run(seed) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("seed {seed}: {}", arguments.options(seed));
+    println!(
+        "{} slots, {} requests committed, {} events in {:.3} simulated seconds",
+        report.slots,
+        report.committed,
+        report.events,
+        seconds(report.time)
+    );
+    println!("{}", show(&report.faults));
+    println!("evidence: {}", report.evidence);
+    println!("trace: {}", report.trace);
+    if !same {
+        println!("a second run of the seed gave another trace");
+    }
+    println!("verdict: {}", report.verdict);
+    ExitCode::from(code(&report, same))
+}
+
+#[derive(Default)]
+struct Totals {
+    passed: u64,
+    without_primary: u64,
+    failures: Vec<(u64, u8, String)>,
+    slots: u64,
+    committed: u64,
+    time: u64,
+    faults: Faults,
+    usage: Option<String>,
+}
+
+fn many(arguments: &Arguments) -> ExitCode {
+    let started = Instant::now();
+    let next = AtomicU64::new(arguments.from);
+    let end = arguments.from.saturating_add(arguments.seeds);
+    let totals = Mutex::new(Totals::default());
+    let bar = progress(arguments.seeds);
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let outcome = arguments.run(seed);
+                    let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+                    match outcome {
+                        Ok((report, same)) => totals.add(seed, &report, same),
+                        Err(error) => {
+                            totals.usage = Some(error);
+                            return;
+                        }
+                    }
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = &totals.usage {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
+    totals.print(started.elapsed().as_secs_f64());
+    let codes = totals.failures.iter().map(|(_, code, _)| *code);
+    // A violation outweighs slowness.
+    ExitCode::from(codes.min().unwrap_or(0))
+}
+
+impl Totals {
+    fn add(&mut self, seed: u64, report: &Report, same: bool) {
+        match code(report, same) {
+            0 => self.passed += 1,
+            code => {
+                let what = if same {
+                    report.verdict.to_string()
+                } else {
+                    "traces differ".into()
+                };
+                self.failures.push((seed, code, what));
+            }
+        }
+        self.without_primary += u64::from(report.verdict == Verdict::SafeWithoutPrimary);
+        self.slots += report.slots.0;
+        self.committed += report.committed;
+        self.time += report.time;
+        self.faults.add(&report.faults);
+    }
+
+    fn print(&self, elapsed: f64) {
+        for (seed, _, what) in &self.failures {
+            println!("seed {seed}: {what}");
+            println!("  replay: cargo run --release -p pbft-sim --bin sim -- --seed {seed}");
+        }
+        let failed = self.failures.len();
+        let runs = self.passed + u64::try_from(failed).unwrap_or(0);
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let rate = runs as f64 / elapsed.max(1e-9);
+        println!(
+            "{} slots, {} requests, {:.0} simulated seconds in {elapsed:.1} s: {rate:.1} seeds/s; \
+             {} judged for safety only",
+            self.slots,
+            self.committed,
+            seconds(self.time),
+            self.without_primary
+        );
+        println!("{}", show(&self.faults));
+        println!("{} passed, {failed} failed", self.passed);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds for people")]
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / SECONDS as f64
+}
+
+fn show(faults: &Faults) -> String {
+    format!(
+        "faults: {} lost, {} duplicated, {} corrupted, {} slowed, {} cut by {} partitions, {} crashes",
+        faults.lost,
+        faults.duplicated,
+        faults.corrupted,
+        faults.slowed,
+        faults.partitioned,
+        faults.partitions,
+        faults.crashes
+    )
+}
+
+fn progress(seeds: u64) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(seeds), target);
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left")
+    {
+        bar.set_style(style);
+    }
+    bar
+}

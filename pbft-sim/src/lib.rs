@@ -1,0 +1,32 @@
+//! A seeded, single-threaded simulator: the very same replica, client and state as in production, with a
+//! network, executors and clocks that follow from a seed.
+//!
+//! ```
+//! use pbft_sim::{Options, Simulation, Verdict};
+//!
+//! let report = Simulation::new(Options::from_seed(7))?.run();
+//! assert_eq!(report.verdict, Verdict::Pass);
+//! # Ok::<(), pbft_core::limits::ConfigError>(())
+//! ```
+//!
+//! A run has a safety phase, in which messages are lost, delayed, repeated, damaged and cut off and
+//! replicas stop, and, after everything but the stopped ones has healed, a liveness phase with a bound.
+//! Checkers judge it from outside ([`checker`]). The same seed gives the same run, to the byte.
+//!
+//! A replica becomes a traitor by a [`pbft_core::hook::Hook`] between it and the world, which can say
+//! whatever its own key can sign ([`Simulation::with_traitor`]).
+
+mod caller;
+pub mod checker;
+pub mod keys;
+pub mod ledger;
+mod network;
+mod node;
+mod options;
+pub mod random;
+mod simulation;
+
+pub use checker::Violation;
+pub use network::Faults;
+pub use options::{MILLIS, Options, SECONDS};
+pub use simulation::{Place, Report, Simulation, Verdict};

@@ -1,0 +1,198 @@
+//! What a run is made of. All of it follows from the seed, and prints itself.
+
+use std::fmt;
+
+use pbft_core::limits::Constants;
+
+use crate::random::Random;
+
+/// Simulated microseconds in a millisecond.
+pub const MILLIS: u64 = 1_000;
+/// Simulated microseconds in a second.
+pub const SECONDS: u64 = 1_000_000;
+
+/// The parameters of one simulation. [`Options::from_seed`] draws them; tests set them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Seed of everything that happens.
+    pub seed: u64,
+    /// n.
+    pub replicas: usize,
+    /// How many clients.
+    pub clients: usize,
+    /// How many requests each client makes.
+    pub requests_per_client: u64,
+    /// Operations under one signature, at most.
+    pub operations_max: u64,
+    /// Requests a client has in flight, at most.
+    pub in_flight_max: usize,
+    /// The constants of the cluster.
+    pub constants: Constants,
+    /// Slots the primary keeps in flight.
+    pub slots_in_flight_max: usize,
+    /// Least and greatest delay of a message, in microseconds.
+    pub delay: (u64, u64),
+    /// Per mille of messages that take ten times as long.
+    pub slow: u64,
+    /// Per mille of messages lost.
+    pub loss: u64,
+    /// Per mille of messages delivered twice.
+    pub duplication: u64,
+    /// Per mille of messages with a flipped bit.
+    pub corruption: u64,
+    /// Whether partitions come and go.
+    pub partitions: bool,
+    /// Replicas that stop for good, and when, in microseconds.
+    pub crashes: Vec<(u32, u64)>,
+    /// When all faults but crashes end, in microseconds.
+    pub heal_at: u64,
+    /// How long after that everything may take, in microseconds.
+    pub liveness_bound: u64,
+    /// Real ed25519 signatures instead of keyed hashes.
+    pub ed25519: bool,
+}
+
+impl Options {
+    /// A run without any fault: every count must be exact.
+    pub fn fault_free(seed: u64, replicas: usize) -> Self {
+        let constants = Constants {
+            checkpoint_interval: 8,
+            window: 16,
+            client_window: 16,
+            batch_requests_max: 2,
+            ..Constants::default()
+        };
+        Options {
+            seed,
+            replicas,
+            clients: 2,
+            requests_per_client: 75,
+            operations_max: 2,
+            in_flight_max: 4,
+            constants,
+            slots_in_flight_max: 2,
+            delay: (200, 5 * MILLIS),
+            slow: 0,
+            loss: 0,
+            duplication: 0,
+            corruption: 0,
+            partitions: false,
+            crashes: Vec::new(),
+            heal_at: 0,
+            liveness_bound: 60 * SECONDS,
+            ed25519: false,
+        }
+    }
+
+    /// The swarm: every seed turns some faults on and some off, so that rare mixtures occur.
+    pub fn from_seed(seed: u64) -> Self {
+        let random = &mut Random::new(seed ^ 0x5eed_0b7a_11ce_5eed);
+        let replicas = random.pick(&[4, 4, 5, 6, 7, 10], 4);
+        let mut options = Options::fault_free(seed, replicas);
+        options.ed25519 = seed % 20 == 19;
+        let interval = random.between(2, 16);
+        let window = interval * random.between(2, 4);
+        options.constants = Constants {
+            checkpoint_interval: interval,
+            window,
+            client_window: random.pick(&[4, 8, 64], 8),
+            batch_requests_max: u32::try_from(random.between(1, 4)).unwrap_or(1),
+            ..Constants::default()
+        };
+        options.clients = usize::try_from(random.between(1, 4)).unwrap_or(1);
+        options.operations_max = random.between(1, 4);
+        options.in_flight_max = usize::try_from(random.between(1, 8)).unwrap_or(1);
+        options.slots_in_flight_max = usize::try_from(random.between(1, 8)).unwrap_or(1);
+        // About a hundred slots: batches are half full on average.
+        let per_slot = u64::from(options.constants.batch_requests_max).div_ceil(2);
+        let clients = u64::try_from(options.clients).unwrap_or(1);
+        options.requests_per_client = (100 * per_slot).div_ceil(clients);
+        if seed.is_multiple_of(8) {
+            return options;
+        }
+        options.delay = (
+            random.between(50, 2 * MILLIS),
+            random.between(3, 60) * MILLIS,
+        );
+        options.heal_at = random.between(2, 12) * SECONDS;
+        if random.chance(500) {
+            options.slow = random.between(1, 100);
+        }
+        if random.chance(700) {
+            options.loss = random.between(1, 300);
+        }
+        if random.chance(400) {
+            options.duplication = random.between(1, 100);
+        }
+        if random.chance(200) {
+            options.corruption = random.between(1, 10);
+        }
+        options.partitions = random.chance(500);
+        if random.chance(400) {
+            options.crash_some(random);
+        }
+        options
+    }
+
+    fn crash_some(&mut self, random: &mut Random) {
+        let n = u64::try_from(self.replicas).unwrap_or(4);
+        let f = n.saturating_sub(1) / 3;
+        // One seed in ten may stop the primary, after which only safety can be judged.
+        let lowest = u64::from(!random.chance(100));
+        for _ in 0..random.between(1, f) {
+            let victim = u32::try_from(random.between(lowest, n - 1)).unwrap_or(1);
+            let at = random.between(0, 6 * SECONDS);
+            if self.crashes.iter().all(|(crashed, _)| *crashed != victim) {
+                self.crashes.push((victim, at));
+            }
+        }
+    }
+
+    /// Whether nothing can go wrong in this run.
+    pub fn is_fault_free(&self) -> bool {
+        self.loss + self.duplication + self.corruption + self.slow == 0
+            && !self.partitions
+            && self.crashes.is_empty()
+    }
+
+    /// Whether the primary of the only view stops, so that progress ends.
+    pub fn primary_crashes(&self) -> bool {
+        self.crashes.iter().any(|(replica, _)| *replica == 0)
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let constants = &self.constants;
+        write!(
+            formatter,
+            "n {}, {} clients x {} requests of up to {} operations, {} in flight; K {}, L {}, W {}, \
+             batches of up to {}, {} slots in flight; delay {}..{} us, slow {}, loss {}, duplication {}, \
+             corruption {} per mille; partitions {}; crashes {:?}; heal at {} ms; {}",
+            self.replicas,
+            self.clients,
+            self.requests_per_client,
+            self.operations_max,
+            self.in_flight_max,
+            constants.checkpoint_interval,
+            constants.window,
+            constants.client_window,
+            constants.batch_requests_max,
+            self.slots_in_flight_max,
+            self.delay.0,
+            self.delay.1,
+            self.slow,
+            self.loss,
+            self.duplication,
+            self.corruption,
+            self.partitions,
+            self.crashes,
+            self.heal_at / MILLIS,
+            if self.ed25519 {
+                "ed25519"
+            } else {
+                "keyed hashes"
+            },
+        )
+    }
+}

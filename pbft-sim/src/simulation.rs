@@ -1,0 +1,400 @@
+//! One run: a queue of events in simulated time, one thread, no clock.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+
+use bytes::Bytes;
+use pbft_core::hook::Hook;
+use pbft_core::limits::ConfigError;
+use pbft_core::types::{ClientId, Digest, ReplicaId, Sequence};
+use sha2::{Digest as _, Sha256};
+
+use crate::caller::Caller;
+use crate::checker::{Checkers, Observation, Violation};
+use crate::keys::Keys;
+use crate::network::{Faults, Network};
+use crate::node::{Effect, Node};
+use crate::options::{MILLIS, Options};
+use crate::random::Random;
+
+/// Who is at an end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A member.
+    Replica(ReplicaId),
+    /// A client.
+    Client(ClientId),
+}
+
+/// What happens next.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Frame {
+        from: Place,
+        to: Place,
+        frame: Bytes,
+    },
+    Durable {
+        replica: ReplicaId,
+        up_to: u64,
+    },
+    Executor {
+        replica: ReplicaId,
+    },
+    Wake {
+        place: Place,
+    },
+    Submit {
+        client: ClientId,
+    },
+    Crash {
+        replica: ReplicaId,
+    },
+    Partition,
+    Heal,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Safe, and everything was done in time.
+    Pass,
+    /// Safe; the primary of the only view stopped, so progress was not to be expected.
+    SafeWithoutPrimary,
+    /// Safe, but something was not done in time.
+    NoProgress(String),
+    /// A property does not hold.
+    Violated(Violation),
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Pass => formatter.write_str("pass"),
+            Verdict::SafeWithoutPrimary => {
+                formatter.write_str("pass (safety only: the primary of the only view stopped)")
+            }
+            Verdict::NoProgress(what) => write!(formatter, "no progress: {what}"),
+            Verdict::Violated(violation) => write!(formatter, "{violation}"),
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How it ended.
+    pub verdict: Verdict,
+    /// SHA-256 over everything that happened, in order (INV24).
+    pub trace: Digest,
+    /// Events processed.
+    pub events: u64,
+    /// Simulated microseconds.
+    pub time: u64,
+    /// The highest slot executed.
+    pub slots: Sequence,
+    /// Requests that ended committed.
+    pub committed: u64,
+    /// Pieces of evidence found by correct replicas.
+    pub evidence: u64,
+    /// What was done to messages and replicas.
+    pub faults: Faults,
+}
+
+/// A run in progress.
+pub struct Simulation {
+    options: Options,
+    now: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, Event>,
+    ticket: u64,
+    random: Random,
+    network: Network,
+    nodes: Vec<Node>,
+    callers: Vec<Caller>,
+    checkers: Checkers,
+    trace: Sha256,
+    processed: u64,
+}
+
+impl Simulation {
+    /// Sets a run up.
+    ///
+    /// # Errors
+    /// Options that make no cluster.
+    pub fn new(options: Options) -> Result<Self, ConfigError> {
+        let keys = Keys::new(&options)?;
+        let mut random = Random::new(options.seed);
+        let mut nodes = Vec::new();
+        for id in keys.cluster.replicas() {
+            nodes.push(Node::new(id, &keys, &options, &mut random)?);
+        }
+        let mut callers = Vec::new();
+        for id in (0_u32..).take(options.clients).map(ClientId) {
+            callers.push(Caller::new(id, &keys, &options)?);
+        }
+        let mut simulation = Simulation {
+            network: Network::new(&options),
+            checkers: Checkers::new(&keys, &options),
+            now: 0,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            ticket: 0,
+            random,
+            nodes,
+            callers,
+            trace: Sha256::new(),
+            processed: 0,
+            options,
+        };
+        simulation.schedule_course();
+        Ok(simulation)
+    }
+
+    /// Makes a replica a traitor: `hook` stands between it and the world. Checkers then do not judge it.
+    #[must_use]
+    pub fn with_traitor(mut self, replica: ReplicaId, hook: Box<dyn Hook>) -> Self {
+        if let Some(node) = usize::try_from(replica.0)
+            .ok()
+            .and_then(|i| self.nodes.get_mut(i))
+        {
+            node.set_hook(hook);
+            self.checkers.distrust(replica);
+        }
+        self
+    }
+
+    fn schedule_course(&mut self) {
+        for index in 0..self.options.replicas {
+            let replica = ReplicaId(u32::try_from(index).unwrap_or(0));
+            self.schedule(
+                0,
+                Event::Wake {
+                    place: Place::Replica(replica),
+                },
+            );
+        }
+        for index in 0..self.options.clients {
+            let client = ClientId(u32::try_from(index).unwrap_or(0));
+            let at = self.random.below(5 * MILLIS);
+            self.schedule(at, Event::Submit { client });
+        }
+        for (replica, at) in self.options.crashes.clone() {
+            self.schedule(
+                at,
+                Event::Crash {
+                    replica: ReplicaId(replica),
+                },
+            );
+        }
+        if self.options.partitions {
+            let at = self.random.between(10, 2000) * MILLIS;
+            self.schedule(at, Event::Partition);
+        }
+        self.schedule(self.options.heal_at, Event::Heal);
+    }
+
+    fn schedule(&mut self, delay: u64, event: Event) {
+        self.ticket += 1;
+        self.queue
+            .push(Reverse((self.now.saturating_add(delay), self.ticket)));
+        self.events.insert(self.ticket, event);
+    }
+
+    /// Runs to the end.
+    pub fn run(mut self) -> Report {
+        let end = self
+            .options
+            .heal_at
+            .saturating_add(self.options.liveness_bound);
+        let verdict = loop {
+            if let Some(violation) = self.checkers.violation() {
+                break Verdict::Violated(violation.clone());
+            }
+            if self.is_done() {
+                break self.finish();
+            }
+            let Some(Reverse((at, ticket))) = self.queue.pop() else {
+                break Verdict::NoProgress("nothing is left to happen".to_owned());
+            };
+            self.now = at;
+            if at > end {
+                break self.give_up();
+            }
+            if let Some(event) = self.events.remove(&ticket) {
+                self.note(&event);
+                self.process(event);
+            }
+        };
+        let executed = self.nodes.iter().map(Node::executed).max();
+        Report {
+            verdict,
+            trace: Digest(self.trace.finalize().into()),
+            events: self.processed,
+            time: self.now,
+            slots: executed.unwrap_or_default(),
+            committed: self.callers.iter().map(|caller| caller.committed).sum(),
+            evidence: self.checkers.evidence(),
+            faults: self.network.faults,
+        }
+    }
+
+    /// Every request has ended and every live, correct replica has executed what any has.
+    fn is_done(&self) -> bool {
+        let mut live = self.live().map(Node::executed);
+        let first = live.next();
+        self.callers.iter().all(Caller::is_done) && live.all(|executed| Some(executed) == first)
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Node> {
+        self.nodes
+            .iter()
+            .filter(|node| !node.is_crashed() && !node.is_traitor())
+    }
+
+    fn finish(&mut self) -> Verdict {
+        match self.checkers.at_end() {
+            Some(violation) => Verdict::Violated(violation),
+            None => Verdict::Pass,
+        }
+    }
+
+    fn give_up(&self) -> Verdict {
+        if self.options.primary_crashes() {
+            return Verdict::SafeWithoutPrimary;
+        }
+        let executed: Vec<u64> = self.nodes.iter().map(|node| node.executed().0).collect();
+        let open: usize = self.callers.iter().map(Caller::open).sum();
+        Verdict::NoProgress(format!(
+            "{open} requests open, replicas executed {executed:?}"
+        ))
+    }
+
+    fn note(&mut self, event: &Event) {
+        self.processed += 1;
+        self.trace.update(self.now.to_le_bytes());
+        match event {
+            Event::Frame { from, to, frame } => {
+                self.trace.update(format!("{from:?}{to:?}"));
+                self.trace.update(frame);
+            }
+            other => self.trace.update(format!("{other:?}")),
+        }
+    }
+
+    fn process(&mut self, event: Event) {
+        match event {
+            Event::Frame { from, to, frame } if !self.network.is_cut(from, to) => {
+                self.on_frame(from, to, &frame);
+            }
+            Event::Frame { .. } => {}
+            Event::Durable { replica, up_to } => {
+                self.with_node(replica, |node, now, fx| node.on_durable(now, up_to, fx));
+            }
+            Event::Executor { replica } => {
+                self.with_node(replica, |node, now, fx| node.on_executor(now, fx));
+            }
+            Event::Wake {
+                place: Place::Replica(replica),
+            } => {
+                self.with_node(replica, |node, now, fx| node.on_wake(now, fx));
+            }
+            Event::Wake {
+                place: Place::Client(client),
+            } => {
+                self.with_caller(client, |caller, now, fx| caller.on_wake(now, fx));
+            }
+            Event::Submit { client } => {
+                self.with_caller(client, |caller, now, fx| caller.submit(now, fx));
+            }
+            Event::Crash { replica } => {
+                if let Some(node) = self.node_mut(replica) {
+                    node.crash();
+                    self.network.faults.crashes += 1;
+                }
+            }
+            Event::Partition => {
+                self.network
+                    .partition(self.options.replicas, &mut self.random);
+                let next = self.random.between(10, 2000) * MILLIS;
+                if self.now + next < self.options.heal_at {
+                    self.schedule(next, Event::Partition);
+                }
+            }
+            Event::Heal => self.network.heal(),
+        }
+    }
+
+    fn on_frame(&mut self, from: Place, to: Place, frame: &Bytes) {
+        match (from, to) {
+            (_, Place::Replica(replica)) => {
+                self.with_node(replica, |node, now, fx| node.on_frame(now, from, frame, fx));
+            }
+            (Place::Replica(replica), Place::Client(client)) => {
+                self.with_caller(client, |caller, now, fx| {
+                    caller.on_frame(now, replica, frame, fx);
+                });
+            }
+            (Place::Client(_), Place::Client(_)) => {}
+        }
+    }
+
+    fn node_mut(&mut self, replica: ReplicaId) -> Option<&mut Node> {
+        usize::try_from(replica.0)
+            .ok()
+            .and_then(|index| self.nodes.get_mut(index))
+    }
+
+    fn with_node(
+        &mut self,
+        replica: ReplicaId,
+        act: impl FnOnce(&mut Node, u64, &mut Vec<Effect>),
+    ) {
+        let now = self.now;
+        let Some(node) = self.node_mut(replica).filter(|node| !node.is_crashed()) else {
+            return;
+        };
+        let mut effects = Vec::new();
+        act(node, now, &mut effects);
+        self.carry_out(Place::Replica(replica), effects);
+        let node = usize::try_from(replica.0)
+            .ok()
+            .and_then(|index| self.nodes.get(index));
+        if let Some(node) = node {
+            self.checkers.observe(&Observation::Stepped {
+                replica: node.replica(),
+            });
+        }
+    }
+
+    fn with_caller(
+        &mut self,
+        client: ClientId,
+        act: impl FnOnce(&mut Caller, u64, &mut Vec<Effect>),
+    ) {
+        let now = self.now;
+        let index = usize::try_from(client.0).ok();
+        let Some(caller) = index.and_then(|index| self.callers.get_mut(index)) else {
+            return;
+        };
+        let mut effects = Vec::new();
+        act(caller, now, &mut effects);
+        self.carry_out(Place::Client(client), effects);
+    }
+
+    fn carry_out(&mut self, from: Place, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, frame } => {
+                    let deliveries = self.network.carry(from, to, &frame, &mut self.random);
+                    for (delay, frame) in deliveries {
+                        self.schedule(delay, Event::Frame { from, to, frame });
+                    }
+                }
+                Effect::Later { delay, event } => self.schedule(delay, event),
+                Effect::Observe(observation) => self.checkers.observe(&observation),
+            }
+        }
+    }
+}
