@@ -50,11 +50,7 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
     let (nodes, deployment, client_keys) = start(demo).await?;
     if !demo.json {
         let cluster = deployment.cluster();
-        println!(
-            "{} replicas on 127.0.0.1, {} may be faulty",
-            cluster.n(),
-            cluster.f()
-        );
+        println!("{} replicas on 127.0.0.1, {} may be faulty", cluster.n(), cluster.f());
     }
     let mut clients = Vec::new();
     for keys in client_keys {
@@ -88,16 +84,8 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
         refused: done.refused,
         unknown: done.unknown,
         value,
-        view: reports
-            .iter()
-            .map(|report| report.view.0)
-            .max()
-            .unwrap_or_default(),
-        view_changes: reports
-            .iter()
-            .map(|report| report.view_changes)
-            .max()
-            .unwrap_or_default(),
+        view: reports.iter().map(|report| report.view.0).max().unwrap_or_default(),
+        view_changes: reports.iter().map(|report| report.view_changes).max().unwrap_or_default(),
         seconds: done.elapsed.as_secs_f64(),
         ops_per_second: done.ops_per_second(),
         latency_us: Latency {
@@ -105,9 +93,7 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
             p99: done.latency.value_at_quantile(0.99),
         },
         agreement,
-        state_digest: first
-            .map(|report| report.state_digest.to_hex())
-            .unwrap_or_default(),
+        state_digest: first.map(|report| report.state_digest.to_hex()).unwrap_or_default(),
     };
     drop((clients, typed));
     for node in nodes {
@@ -126,10 +112,7 @@ fn verdict(summary: &Summary) -> Result<(), Failure> {
         return Err(Failure::Unknown(message));
     }
     if summary.refused > 0 {
-        return Err(Failure::Failed(format!(
-            "{} operations were refused",
-            summary.refused
-        )));
+        return Err(Failure::Failed(format!("{} operations were refused", summary.refused)));
     }
     Ok(())
 }
@@ -147,10 +130,7 @@ fn print(demo: &Demo, summary: &Summary, reports: &[StatusReport]) -> Result<(),
         summary.seconds,
         summary.ops_per_second
     );
-    println!(
-        "latency p50 {} us, p99 {} us",
-        summary.latency_us.p50, summary.latency_us.p99
-    );
+    println!("latency p50 {} us, p99 {} us", summary.latency_us.p50, summary.latency_us.p99);
     for report in reports {
         println!(
             "replica {}: view {}, executed slot {}, state {}",
@@ -230,11 +210,7 @@ fn keys(seed: Option<u64>, role: &str, index: usize) -> Result<NodeKeys, Failure
 async fn settle(client: &Client, replicas: usize) -> Vec<StatusReport> {
     let end = Instant::now() + AGREEMENT_TIMEOUT;
     loop {
-        let reports: Vec<_> = client
-            .status(Duration::from_secs(2))
-            .await
-            .into_values()
-            .collect();
+        let reports: Vec<_> = client.status(Duration::from_secs(2)).await.into_values().collect();
         let slots = reports.iter().map(|report| report.last_executed);
         let same = slots.clone().min() == slots.max();
         if (reports.len() == replicas && same) || Instant::now() >= end {

@@ -25,9 +25,7 @@ struct Line {
 
 pub(crate) async fn run(history: &History) -> Result<(), Failure> {
     if history.concurrency == 0 {
-        return Err(Failure::Usage(
-            "--concurrency 0: take at least 1 caller".to_owned(),
-        ));
+        return Err(Failure::Usage("--concurrency 0: take at least 1 caller".to_owned()));
     }
     let path = history.out.display().to_string();
     let file = File::create(&history.out)
@@ -55,15 +53,7 @@ pub(crate) async fn run(history: &History) -> Result<(), Failure> {
                     Completed::Refused(_) => ("refused", Some(complete_ns), None),
                     Completed::Unknown => ("unknown", None, None),
                 };
-                let line = Line {
-                    process,
-                    op,
-                    amount,
-                    invoke_ns,
-                    complete_ns,
-                    outcome,
-                    value,
-                };
+                let line = Line { process, op, amount, invoke_ns, complete_ns, outcome, value };
                 if outcome == "unknown" {
                     process = processes.fetch_add(1, Ordering::Relaxed);
                 }
@@ -75,9 +65,7 @@ pub(crate) async fn run(history: &History) -> Result<(), Failure> {
         });
     }
     while let Some(joined) = tasks.join_next().await {
-        joined
-            .map_err(|error| Failure::Failed(error.to_string()))?
-            .map_err(Failure::Failed)?;
+        joined.map_err(|error| Failure::Failed(error.to_string()))?.map_err(Failure::Failed)?;
     }
     let flushed = out.lock().unwrap_or_else(PoisonError::into_inner).flush();
     flushed.map_err(|error| Failure::Failed(format!("{path}: {error}")))

@@ -99,11 +99,7 @@ fn histogram() -> Result<Histogram<u64>, Failure> {
 
 /// A bar on a terminal, nothing elsewhere.
 pub(crate) fn progress(operations: u64, hidden: bool) -> ProgressBar {
-    let target = if hidden {
-        ProgressDrawTarget::hidden()
-    } else {
-        ProgressDrawTarget::stderr()
-    };
+    let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(Some(operations), target);
     let template = "{bar:40} {pos}/{len} operations, {per_sec}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {
@@ -136,9 +132,7 @@ struct Latency {
 
 pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
     if load.concurrency == 0 {
-        return Err(Failure::Usage(
-            "--concurrency 0: take at least 1 caller".to_owned(),
-        ));
+        return Err(Failure::Usage("--concurrency 0: take at least 1 caller".to_owned()));
     }
     let client = crate::client::connect(&load.directory)?;
     let bar = progress(load.operations, load.json);
@@ -176,10 +170,7 @@ pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
         )));
     }
     if done.refused > 0 {
-        return Err(Failure::Failed(format!(
-            "{} operations were refused",
-            done.refused
-        )));
+        return Err(Failure::Failed(format!("{} operations were refused", done.refused)));
     }
     Ok(())
 }

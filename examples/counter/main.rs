@@ -202,17 +202,14 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ExitCode::from(1);
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("error: cannot start: {error}");
+                return ExitCode::from(1);
+            }
+        };
     let outcome = runtime.block_on(run(arguments));
     // A task that still waits for a peer must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(500));
@@ -234,11 +231,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Demo(demo)) => demo::run(&demo).await,
         Some(Command::Init(init)) => replica::init(&init),
         Some(Command::Replica { directory }) => replica::run(&directory).await,
-        Some(Command::Add {
-            directory,
-            amount,
-            timeout,
-        }) => client::add(&directory, amount, timeout.value).await,
+        Some(Command::Add { directory, amount, timeout }) => {
+            client::add(&directory, amount, timeout.value).await
+        }
         Some(Command::Get { directory, timeout }) => client::get(&directory, timeout.value).await,
         Some(Command::Load(load)) => load::run(&load).await,
         Some(Command::History(history)) => history::run(&history).await,

@@ -51,19 +51,13 @@ pub(crate) async fn run(directory: &Path) -> Result<(), Failure> {
 
     let id = opened.id();
     let deployment = opened.deployment().clone();
-    let entry = usize::try_from(id.0)
-        .ok()
-        .and_then(|index| deployment.replicas().get(index));
+    let entry = usize::try_from(id.0).ok().and_then(|index| deployment.replicas().get(index));
     let entry = *entry.ok_or_else(|| Failure::Usage(format!("replica {id} is not listed")))?;
     let sockets = ReplicaSockets::bind(entry.peer_address, entry.client_address)
         .map_err(pbft_app::ConfigurationError::from)?;
     // The last thing before the first vote, after everything that could still refuse the start.
     let started_before = opened.mark_started()?;
-    let history = if started_before {
-        History::Lost
-    } else {
-        History::Fresh
-    };
+    let history = if started_before { History::Lost } else { History::Fresh };
     if history == History::Lost {
         eprintln!(
             "warning: replica {id} ran before and its memory-only store is lost: it takes part without \

@@ -29,10 +29,7 @@ impl Service for Counter {
         if let Command::Add(amount) = command {
             let sum = self.value.checked_add(amount);
             self.value = sum.ok_or_else(|| {
-                Refusal::new(
-                    OVERFLOW,
-                    &format!("adding {amount} to {} overflows", self.value),
-                )
+                Refusal::new(OVERFLOW, &format!("adding {amount} to {} overflows", self.value))
             })?;
         }
         Ok(self.value)

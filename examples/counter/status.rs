@@ -53,10 +53,7 @@ pub(crate) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
     let cluster = opened.deployment().cluster().clone();
     let client = Client::from_directory(opened)?;
     let reports = client.status(TIMEOUT).await;
-    let replicas = cluster
-        .replicas()
-        .map(|id| Status::new(id, reports.get(&id)))
-        .collect();
+    let replicas = cluster.replicas().map(|id| Status::new(id, reports.get(&id))).collect();
     let statuses = Statuses { replicas };
     if json {
         println!("{}", crate::load::to_json(&statuses)?);

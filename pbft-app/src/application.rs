@@ -63,16 +63,12 @@ pub struct TypedError(String);
 const LIMIT: usize = 1 << 30;
 
 fn codec() -> impl bincode::config::Config {
-    bincode::config::standard()
-        .with_fixed_int_encoding()
-        .with_limit::<LIMIT>()
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<LIMIT>()
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, TypedError> {
     let bytes = bincode::serde::encode_to_vec(value, codec());
-    bytes
-        .map(Bytes::from)
-        .map_err(|error| TypedError(error.to_string()))
+    bytes.map(Bytes::from).map_err(|error| TypedError(error.to_string()))
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, TypedError> {
@@ -93,10 +89,7 @@ pub struct Typed<S> {
 impl<S: Service> Typed<S> {
     /// The service in its default state.
     pub fn new() -> Self {
-        Typed {
-            service: S::default(),
-            changed: true,
-        }
+        Typed { service: S::default(), changed: true }
     }
 
     /// The service, for reading.
@@ -116,10 +109,7 @@ impl<S: Service> Application for Typed<S> {
     }
 
     fn query(&self, _operation: &[u8]) -> Result<Bytes, Refusal> {
-        Err(Refusal::new(
-            REFUSED_UNREADABLE,
-            "a typed service answers ordered commands only",
-        ))
+        Err(Refusal::new(REFUSED_UNREADABLE, "a typed service answers ordered commands only"))
     }
 
     fn checkpoint(&mut self, pages: &mut Pages) {
@@ -144,11 +134,8 @@ impl<S: Service> Application for Typed<S> {
 
     fn restore(&mut self, pages: &Pages) {
         let bytes: Vec<u8> = pages.iter().flat_map(|page| page.iter().copied()).collect();
-        self.service = if bytes.is_empty() {
-            S::default()
-        } else {
-            decode(&bytes).unwrap_or_default()
-        };
+        self.service =
+            if bytes.is_empty() { S::default() } else { decode(&bytes).unwrap_or_default() };
         self.changed = true;
     }
 }
@@ -176,10 +163,7 @@ mod tests {
 
     #[test]
     fn a_state_of_several_pages_comes_back() {
-        let mut typed = Typed {
-            service: Text("x".repeat(3 * PAGE_BYTES_MAX)),
-            changed: true,
-        };
+        let mut typed = Typed { service: Text("x".repeat(3 * PAGE_BYTES_MAX)), changed: true };
         let mut pages = Pages::new();
         typed.checkpoint(&mut pages);
         assert_eq!(pages.count(), 4);

@@ -69,12 +69,7 @@ pub struct ClientConfig {
 impl ClientConfig {
     /// The usual configuration for these keys.
     pub fn new(deployment: Deployment, keys: NodeKeys, numbers: Numbers) -> Self {
-        ClientConfig {
-            deployment,
-            keys,
-            numbers,
-            envelopes_in_flight_max: 2,
-        }
+        ClientConfig { deployment, keys, numbers, envelopes_in_flight_max: 2 }
     }
 }
 
@@ -88,10 +83,7 @@ pub struct Client {
 
 enum Command {
     Submit(Waiting),
-    Status {
-        answer: oneshot::Sender<BTreeMap<ReplicaId, Report>>,
-        deadline: Clock,
-    },
+    Status { answer: oneshot::Sender<BTreeMap<ReplicaId, Report>>, deadline: Clock },
 }
 
 struct Waiting {
@@ -112,11 +104,7 @@ impl Client {
         let numbers = directory.take_numbers();
         let keys = NodeKeys::load(directory.path())?;
         let numbers = numbers.unwrap_or_else(Numbers::from_clock);
-        Client::connect(ClientConfig::new(
-            directory.deployment().clone(),
-            keys,
-            numbers,
-        ))
+        Client::connect(ClientConfig::new(directory.deployment().clone(), keys, numbers))
     }
 
     /// Starts a client on the current tokio runtime. Connections to the replicas are made, and made again,
@@ -125,12 +113,7 @@ impl Client {
     /// # Errors
     /// The keys are not listed, or the network cannot be set up.
     pub fn connect(config: ClientConfig) -> Result<Client, ConfigurationError> {
-        let ClientConfig {
-            deployment,
-            keys,
-            numbers,
-            envelopes_in_flight_max,
-        } = config;
+        let ClientConfig { deployment, keys, numbers, envelopes_in_flight_max } = config;
         let id = deployment.client_of(&keys.public())?;
         let cluster = Arc::clone(deployment.cluster());
         let limits = deployment.client_limits();
@@ -171,11 +154,7 @@ impl Client {
     pub async fn submit(&self, operation: impl Into<Bytes>, timeout: Duration) -> Submitted {
         let (answer, answered) = oneshot::channel();
         let deadline = Clock::now() + timeout;
-        let command = Command::Submit(Waiting {
-            operation: operation.into(),
-            deadline,
-            answer,
-        });
+        let command = Command::Submit(Waiting { operation: operation.into(), deadline, answer });
         if self.commands.send(command).await.is_err() {
             return Submitted::Refused(Refused::Closed);
         }
@@ -186,12 +165,7 @@ impl Client {
     pub async fn status(&self, timeout: Duration) -> BTreeMap<ReplicaId, Report> {
         let (answer, answered) = oneshot::channel();
         let deadline = Clock::now() + timeout;
-        if self
-            .commands
-            .send(Command::Status { answer, deadline })
-            .await
-            .is_err()
-        {
+        if self.commands.send(Command::Status { answer, deadline }).await.is_err() {
             return BTreeMap::new();
         }
         answered.await.unwrap_or_default()
@@ -199,10 +173,7 @@ impl Client {
 
     /// The same client for a typed service.
     pub fn typed<S: Service>(&self) -> TypedClient<S> {
-        TypedClient {
-            client: self.clone(),
-            service: PhantomData,
-        }
+        TypedClient { client: self.clone(), service: PhantomData }
     }
 }
 
@@ -215,10 +186,7 @@ pub struct TypedClient<S> {
 
 impl<S> Clone for TypedClient<S> {
     fn clone(&self) -> Self {
-        TypedClient {
-            client: self.client.clone(),
-            service: PhantomData,
-        }
+        TypedClient { client: self.client.clone(), service: PhantomData }
     }
 }
 
@@ -312,27 +280,17 @@ impl Task {
         let queries = self.queries.iter().map(|query| query.deadline);
         let waiting = self.waiting.iter().map(|waiting| waiting.deadline);
         // When idle the alarm is not looked at.
-        machine
-            .into_iter()
-            .chain(queries)
-            .chain(waiting)
-            .min()
-            .unwrap_or(self.started)
+        machine.into_iter().chain(queries).chain(waiting).min().unwrap_or(self.started)
     }
 
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Submit(waiting) => self.waiting.push_back(waiting),
             Command::Status { answer, deadline } => {
-                self.queries.push(Query {
-                    reports: BTreeMap::new(),
-                    answer,
-                    deadline,
-                });
+                self.queries.push(Query { reports: BTreeMap::new(), answer, deadline });
                 let frame = wire::encode(&ClientMessage::Query);
                 for replica in self.cluster.replicas() {
-                    self.network
-                        .send(Peer::Replica(replica), Lane::Urgent, frame.clone());
+                    self.network.send(Peer::Replica(replica), Lane::Urgent, frame.clone());
                 }
             }
         }
@@ -344,15 +302,11 @@ impl Task {
                 // A query or request sent before the link stood went nowhere.
                 if !self.queries.is_empty() {
                     let frame = wire::encode(&ClientMessage::Query);
-                    self.network
-                        .send(Peer::Replica(replica), Lane::Urgent, frame);
+                    self.network.send(Peer::Replica(replica), Lane::Urgent, frame);
                 }
                 self.resend_to(replica);
             }
-            Received::Frames {
-                from: Peer::Replica(from),
-                frames,
-            } => {
+            Received::Frames { from: Peer::Replica(from), frames } => {
                 for frame in &frames {
                     match wire::decode(frame) {
                         Ok(message) => self.on_message(from, message),
@@ -387,8 +341,7 @@ impl Task {
                 self.machine.step(self.now(), input, &mut actions);
             }
             ReplicaMessage::Busy(number) => {
-                self.machine
-                    .step(self.now(), ClientInput::Busy { from, number }, &mut actions);
+                self.machine.step(self.now(), ClientInput::Busy { from, number }, &mut actions);
             }
             // A replica reports of itself only.
             ReplicaMessage::Report(report) if report.replica == from => {
@@ -405,8 +358,7 @@ impl Task {
 
     fn on_alarm(&mut self) {
         let mut actions = Vec::new();
-        self.machine
-            .step(self.now(), ClientInput::Wake, &mut actions);
+        self.machine.step(self.now(), ClientInput::Wake, &mut actions);
         self.perform(actions);
         let now = Clock::now();
         self.end_queries(|query| now >= query.deadline);
@@ -421,9 +373,7 @@ impl Task {
     }
 
     fn end_queries(&mut self, ended: impl Fn(&Query) -> bool) {
-        let (done, open) = std::mem::take(&mut self.queries)
-            .into_iter()
-            .partition(|q| ended(q));
+        let (done, open) = std::mem::take(&mut self.queries).into_iter().partition(|q| ended(q));
         self.queries = open;
         let done: Vec<Query> = done;
         for query in done {
@@ -466,9 +416,7 @@ impl Task {
             Err(Refused::Closed)
         } else {
             let now = self.now();
-            self.machine
-                .submit(now, operations, deadline, &mut actions)
-                .map_err(Refused::from)
+            self.machine.submit(now, operations, deadline, &mut actions).map_err(Refused::from)
         };
         let answers = envelope.into_iter().map(|waiting| waiting.answer);
         match submitted {
@@ -498,8 +446,7 @@ impl Task {
             To::One(replica) => self.network.send(Peer::Replica(replica), Lane::Bulk, frame),
             To::All => {
                 for replica in self.cluster.replicas() {
-                    self.network
-                        .send(Peer::Replica(replica), Lane::Bulk, frame.clone());
+                    self.network.send(Peer::Replica(replica), Lane::Bulk, frame.clone());
                 }
             }
         }

@@ -80,10 +80,7 @@ impl Deployment {
     ) -> Result<Self, ConfigError> {
         let config = ClusterConfig {
             name: name.to_owned(),
-            members: replicas
-                .iter()
-                .map(|replica| replica.keys.signing)
-                .collect(),
+            members: replicas.iter().map(|replica| replica.keys.signing).collect(),
             clients: clients.iter().map(|keys| keys.signing).collect(),
             constants,
             development,
@@ -92,13 +89,7 @@ impl Deployment {
         let verifier = Ed25519Verifier::new(&cluster)?;
         check_tls_keys(&replicas, &clients)?;
         check_addresses(&replicas)?;
-        let deployment = Deployment {
-            cluster,
-            verifier,
-            replicas,
-            clients,
-            timeouts,
-        };
+        let deployment = Deployment { cluster, verifier, replicas, clients, timeouts };
         deployment.limits().check()?;
         deployment.client_limits().check()?;
         Ok(deployment)
@@ -110,19 +101,12 @@ impl Deployment {
     /// The file, field and value that do not hold; also a cluster id that is not the one recomputed from
     /// the rest, as in a file that was cut or edited.
     pub fn load(path: &Path) -> Result<Self, ConfigurationError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigurationError::File {
-            path: path.to_owned(),
-            source,
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigurationError::File { path: path.to_owned(), source })?;
+        let file: ClusterFile = toml::from_str(&text).map_err(|error| {
+            ConfigurationError::Toml { path: path.to_owned(), message: error.to_string() }
         })?;
-        let file: ClusterFile =
-            toml::from_str(&text).map_err(|error| ConfigurationError::Toml {
-                path: path.to_owned(),
-                message: error.to_string(),
-            })?;
-        file.check().map_err(|error| ConfigurationError::ValueIn {
-            path: path.to_owned(),
-            error,
-        })
+        file.check().map_err(|error| ConfigurationError::ValueIn { path: path.to_owned(), error })
     }
 
     /// Writes `cluster.toml`, with comments.
@@ -130,15 +114,9 @@ impl Deployment {
     /// # Errors
     /// The file exists or cannot be written.
     pub fn store(&self, path: &Path) -> Result<(), ConfigurationError> {
-        let io = |source| ConfigurationError::File {
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| ConfigurationError::File { path: path.to_owned(), source };
         let body = toml::to_string(&ClusterFile::from(self)).map_err(|error| {
-            ConfigurationError::Toml {
-                path: path.to_owned(),
-                message: error.to_string(),
-            }
+            ConfigurationError::Toml { path: path.to_owned(), message: error.to_string() }
         })?;
         let mut file = fs::File::create_new(path).map_err(io)?;
         file.write_all(HEADER.as_bytes()).map_err(io)?;
@@ -199,10 +177,7 @@ impl Deployment {
         let default = ClientLimits::default();
         let resend_interval = self.timeouts.client_resend;
         let resend_interval_max = default.resend_interval_max.max(resend_interval);
-        ClientLimits {
-            resend_interval,
-            resend_interval_max,
-        }
+        ClientLimits { resend_interval, resend_interval_max }
     }
 
     /// What the handshake compares: wire version, cluster id, and a digest of everything in the file, so
@@ -218,11 +193,7 @@ impl Deployment {
         for client in &self.clients {
             hasher.fixed(&client.tls.0);
         }
-        let Timeouts {
-            status_interval,
-            clock_tolerance,
-            client_resend,
-        } = self.timeouts;
+        let Timeouts { status_interval, clock_tolerance, client_resend } = self.timeouts;
         for timeout in [status_interval, clock_tolerance, client_resend] {
             hasher.number(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
         }
@@ -242,10 +213,8 @@ impl Deployment {
     }
 
     fn members(&self, address: impl Fn(&ReplicaEntry) -> SocketAddr) -> Vec<MemberAddress> {
-        let member = |replica| MemberAddress {
-            tls_key: tls_of(replica),
-            address: address(replica),
-        };
+        let member =
+            |replica| MemberAddress { tls_key: tls_of(replica), address: address(replica) };
         self.replicas.iter().map(member).collect()
     }
 }
@@ -258,9 +227,7 @@ fn position(
     listed: impl Iterator<Item = PublicKeys>,
     keys: &PublicKeys,
 ) -> Result<u32, ConfigError> {
-    let found = (0_u32..)
-        .zip(listed)
-        .find(|(_, entry)| entry.signing == keys.signing);
+    let found = (0_u32..).zip(listed).find(|(_, entry)| entry.signing == keys.signing);
     match found {
         Some((index, entry)) if entry.tls == keys.tls => Ok(index),
         Some((index, entry)) => Err(ConfigError::new(
@@ -300,10 +267,8 @@ fn check_tls_keys(replicas: &[ReplicaEntry], clients: &[PublicKeys]) -> Result<(
 fn check_addresses(replicas: &[ReplicaEntry]) -> Result<(), ConfigError> {
     let mut seen: Vec<SocketAddr> = Vec::new();
     for replica in replicas {
-        let named = [
-            ("peer_address", replica.peer_address),
-            ("client_address", replica.client_address),
-        ];
+        let named =
+            [("peer_address", replica.peer_address), ("client_address", replica.client_address)];
         for (field, address) in named {
             if seen.contains(&address) {
                 return Err(ConfigError::new(
@@ -393,10 +358,7 @@ impl ClusterFile {
                 client_address: replica.client_address,
             });
         }
-        let clients = self
-            .client
-            .iter()
-            .map(|client| keys(&client.signing_key, &client.tls_key));
+        let clients = self.client.iter().map(|client| keys(&client.signing_key, &client.tls_key));
         let clients = clients.collect::<Result<Vec<_>, _>>()?;
         let timeouts = Timeouts {
             status_interval: duration("status_interval", &self.timeouts.status_interval)?,
@@ -405,14 +367,8 @@ impl ClusterFile {
         };
         let constants = self.constants.into();
         let development = self.development;
-        let deployment = Deployment::new(
-            &self.name,
-            replicas,
-            clients,
-            constants,
-            timeouts,
-            development,
-        )?;
+        let deployment =
+            Deployment::new(&self.name, replicas, clients, constants, timeouts, development)?;
         let computed = deployment.cluster.id();
         if unhex32(&self.cluster_id).map(Digest) != Some(computed) {
             return Err(ConfigError::new(
@@ -489,9 +445,7 @@ same_fields!(
 
 fn parse_key(field: &str, text: &str) -> Result<PublicKey, ConfigError> {
     let remedy = "take the 64 hexadecimal digits of an ed25519 public key";
-    unhex32(text)
-        .map(PublicKey)
-        .ok_or_else(|| ConfigError::new(field, text, remedy))
+    unhex32(text).map(PublicKey).ok_or_else(|| ConfigError::new(field, text, remedy))
 }
 
 /// Reads a duration such as `500ms`, `10s` or `2m`.
@@ -499,9 +453,7 @@ fn parse_key(field: &str, text: &str) -> Result<PublicKey, ConfigError> {
 /// # Errors
 /// `field` and the text, if it is no whole number followed by `us`, `ms`, `s` or `m`.
 pub fn duration(field: &str, text: &str) -> Result<Duration, ConfigError> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let micros_each = match unit {
         "us" => Some(1),
@@ -512,9 +464,7 @@ pub fn duration(field: &str, text: &str) -> Result<Duration, ConfigError> {
     };
     let micros = micros_each.and_then(|each| number.parse::<u64>().ok()?.checked_mul(each));
     let remedy = "write a whole number and a unit: 500ms, 10s";
-    micros
-        .map(Duration::from_micros)
-        .ok_or_else(|| ConfigError::new(field, text, remedy))
+    micros.map(Duration::from_micros).ok_or_else(|| ConfigError::new(field, text, remedy))
 }
 
 fn show_duration(duration: Duration) -> String {

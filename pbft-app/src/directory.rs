@@ -42,9 +42,7 @@ pub struct Plan {
 /// is left for inspection.
 pub fn init(directory: &Path, plan: &Plan) -> Result<Deployment, ConfigurationError> {
     if directory.exists() {
-        return Err(ConfigurationError::Exists {
-            path: directory.to_owned(),
-        });
+        return Err(ConfigurationError::Exists { path: directory.to_owned() });
     }
     let replica_keys = (0..plan.replicas).map(|_| NodeKeys::generate());
     let replica_keys = replica_keys.collect::<Result<Vec<_>, _>>()?;
@@ -72,12 +70,8 @@ pub fn init(directory: &Path, plan: &Plan) -> Result<Deployment, ConfigurationEr
         let path = directory.join(format!("replica-{id}"));
         create(&path)?;
         keys.store(&path)?;
-        Header {
-            replica: id.0,
-            cluster_id: deployment.cluster().id().to_hex(),
-            started: false,
-        }
-        .write(&path)?;
+        Header { replica: id.0, cluster_id: deployment.cluster().id().to_hex(), started: false }
+            .write(&path)?;
     }
     for (index, keys) in client_keys.iter().enumerate() {
         let path = directory.join(format!("client-{index}"));
@@ -90,9 +84,7 @@ pub fn init(directory: &Path, plan: &Plan) -> Result<Deployment, ConfigurationEr
 }
 
 fn address(base: u16, index: u16, offset: u16) -> Result<SocketAddr, ConfigError> {
-    let port = index
-        .checked_mul(2)
-        .and_then(|up| base.checked_add(up)?.checked_add(offset));
+    let port = index.checked_mul(2).and_then(|up| base.checked_add(up)?.checked_add(offset));
     let port = port.filter(|port| *port != 0).ok_or_else(|| {
         ConfigError::new(
             "base_port",
@@ -104,10 +96,8 @@ fn address(base: u16, index: u16, offset: u16) -> Result<SocketAddr, ConfigError
 }
 
 fn create(path: &Path) -> Result<(), ConfigurationError> {
-    fs::create_dir(path).map_err(|source| ConfigurationError::File {
-        path: path.to_owned(),
-        source,
-    })
+    fs::create_dir(path)
+        .map_err(|source| ConfigurationError::File { path: path.to_owned(), source })
 }
 
 /// The header of a replica's store.
@@ -122,23 +112,16 @@ struct Header {
 impl Header {
     fn read(directory: &Path) -> Result<Self, ConfigurationError> {
         let path = directory.join(STORE_FILE);
-        let text = fs::read_to_string(&path).map_err(|source| ConfigurationError::File {
-            path: path.clone(),
-            source,
-        })?;
-        toml::from_str(&text).map_err(|error| ConfigurationError::Toml {
-            path,
-            message: error.to_string(),
-        })
+        let text = fs::read_to_string(&path)
+            .map_err(|source| ConfigurationError::File { path: path.clone(), source })?;
+        toml::from_str(&text)
+            .map_err(|error| ConfigurationError::Toml { path, message: error.to_string() })
     }
 
     /// Replaces the header durably: new file, its fsync, rename, the directory's fsync (PITFALLS H8).
     fn write(&self, directory: &Path) -> Result<(), ConfigurationError> {
         let path = directory.join(STORE_FILE);
-        let io = |source| ConfigurationError::File {
-            path: path.clone(),
-            source,
-        };
+        let io = |source| ConfigurationError::File { path: path.clone(), source };
         let text = toml::to_string(self).map_err(|error| ConfigurationError::Toml {
             path: path.clone(),
             message: error.to_string(),
@@ -148,9 +131,7 @@ impl Header {
         file.write_all(text.as_bytes()).map_err(io)?;
         file.sync_all().map_err(io)?;
         fs::rename(&fresh, &path).map_err(io)?;
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(io)
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
     }
 }
 
@@ -172,19 +153,15 @@ impl ReplicaDirectory {
     pub fn open(path: &Path) -> Result<Self, ConfigurationError> {
         let deployment = Deployment::load(&cluster_path(path))?;
         let keys = NodeKeys::load(path)?;
-        let id = deployment
-            .replica_of(&keys.public())
-            .map_err(|error| in_directory(path, error))?;
+        let id =
+            deployment.replica_of(&keys.public()).map_err(|error| in_directory(path, error))?;
         let lock = lock(path)?;
         let header = Header::read(path)?;
         let cluster_id = deployment.cluster().id().to_hex();
         let store = path.join(STORE_FILE);
         let refuse = |field: &str, value: &dyn ToString, remedy: String| {
             let error = ConfigError::new(field, value.to_string(), remedy);
-            Err(ConfigurationError::ValueIn {
-                path: store.clone(),
-                error,
-            })
+            Err(ConfigurationError::ValueIn { path: store.clone(), error })
         };
         if header.replica != id.0 {
             let remedy = format!("the keys here are replica {id}'s: this store belongs elsewhere");
@@ -195,13 +172,7 @@ impl ReplicaDirectory {
                 format!("{CLUSTER_FILE} is {cluster_id}: this store belongs to another cluster");
             return refuse("cluster_id", &header.cluster_id, remedy);
         }
-        Ok(ReplicaDirectory {
-            path: path.to_owned(),
-            keys,
-            id,
-            deployment,
-            _lock: lock,
-        })
+        Ok(ReplicaDirectory { path: path.to_owned(), keys, id, deployment, _lock: lock })
     }
 
     /// Notes durably that the replica has been started, and says whether it was before.
@@ -267,16 +238,8 @@ impl ClientDirectory {
     pub fn open_to_read(path: &Path) -> Result<Self, ConfigurationError> {
         let deployment = Deployment::load(&cluster_path(path))?;
         let keys = NodeKeys::load(path)?;
-        let id = deployment
-            .client_of(&keys.public())
-            .map_err(|error| in_directory(path, error))?;
-        Ok(ClientDirectory {
-            path: path.to_owned(),
-            keys,
-            id,
-            deployment,
-            numbers: None,
-        })
+        let id = deployment.client_of(&keys.public()).map_err(|error| in_directory(path, error))?;
+        Ok(ClientDirectory { path: path.to_owned(), keys, id, deployment, numbers: None })
     }
 
     /// Which client it is.
@@ -322,29 +285,15 @@ impl Numbers {
     /// Numbers kept nowhere: the clock alone tells them apart. For clients in demonstrations and tests.
     pub fn from_clock() -> Self {
         let first = RequestNumber(unix_micros().max(1));
-        Numbers {
-            file: None,
-            path: PathBuf::new(),
-            window: 1,
-            first,
-            saved: u64::MAX,
-        }
+        Numbers { file: None, path: PathBuf::new(), window: 1, first, saved: u64::MAX }
     }
 
     fn open(directory: &Path, window: u64) -> Result<Self, ConfigurationError> {
         let path = directory.join(NUMBER_FILE);
-        let io = |source| ConfigurationError::File {
-            path: path.clone(),
-            source,
-        };
+        let io = |source| ConfigurationError::File { path: path.clone(), source };
         let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io)?;
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
         try_lock(&file, directory)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(io)?;
@@ -361,20 +310,11 @@ impl Numbers {
         };
         let first = RequestNumber(saved.saturating_add(window).max(unix_micros()));
         if !first.is_valid() {
-            let error = ConfigError::new(
-                "number",
-                saved,
-                "numbers are used up: make a new client key",
-            );
+            let error =
+                ConfigError::new("number", saved, "numbers are used up: make a new client key");
             return Err(ConfigurationError::ValueIn { path, error });
         }
-        let mut numbers = Numbers {
-            file: Some(file),
-            path,
-            window,
-            first,
-            saved,
-        };
+        let mut numbers = Numbers { file: Some(file), path, window, first, saved };
         numbers.reserve(first)?;
         Ok(numbers)
     }
@@ -396,14 +336,10 @@ impl Numbers {
             return Ok(());
         };
         let path = &self.path;
-        let io = |source| ConfigurationError::File {
-            path: path.clone(),
-            source,
-        };
+        let io = |source| ConfigurationError::File { path: path.clone(), source };
         // Fixed width, so that a shorter number never leaves digits of a longer one behind.
         file.seek(SeekFrom::Start(0)).map_err(io)?;
-        file.write_all(format!("{:020}\n", next.0).as_bytes())
-            .map_err(io)?;
+        file.write_all(format!("{:020}\n", next.0).as_bytes()).map_err(io)?;
         file.sync_data().map_err(io)?;
         self.saved = next.0;
         Ok(())
@@ -411,9 +347,7 @@ impl Numbers {
 }
 
 fn unix_micros() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(0)
 }
 
@@ -422,11 +356,7 @@ fn cluster_path(directory: &Path) -> PathBuf {
 }
 
 fn in_directory(directory: &Path, error: ConfigError) -> ConfigurationError {
-    let path = if error.field == "tls_key" {
-        tls_path(directory)
-    } else {
-        signing_path(directory)
-    };
+    let path = if error.field == "tls_key" { tls_path(directory) } else { signing_path(directory) };
     ConfigurationError::ValueIn { path, error }
 }
 
@@ -446,13 +376,12 @@ fn lock(directory: &Path) -> Result<File, ConfigurationError> {
 fn try_lock(file: &File, directory: &Path) -> Result<(), ConfigurationError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(ConfigurationError::Locked {
-            path: directory.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(ConfigurationError::File {
-            path: directory.to_owned(),
-            source,
-        }),
+        Err(TryLockError::WouldBlock) => {
+            Err(ConfigurationError::Locked { path: directory.to_owned() })
+        }
+        Err(TryLockError::Error(source)) => {
+            Err(ConfigurationError::File { path: directory.to_owned(), source })
+        }
     }
 }
 

@@ -44,11 +44,7 @@ pub(crate) enum Event {
     /// For a client, encoded.
     Reply { client: ClientId, frame: Bytes },
     /// For a status report.
-    Digest {
-        client: ClientId,
-        executed: Sequence,
-        digest: Digest,
-    },
+    Digest { client: ClientId, executed: Sequence, digest: Digest },
     /// The state cannot go on.
     Failed(NodeError),
 }
@@ -108,32 +104,20 @@ fn obey(
     // A receiver that is gone means that the node is stopping; the loop ends with its sender.
     let tell = |event| drop(events.send(event));
     match command {
-        Command::Execute {
-            sequence,
-            batch,
-            view,
-        } => {
+        Command::Execute { sequence, batch, view } => {
             let applied = state.apply(sequence, Some(&batch), view)?;
             for reply in applied.replies {
                 let client = reply.client;
                 let frame = wire::encode(&ReplicaMessage::Reply(reply));
                 tell(Event::Reply { client, frame });
             }
-            tell(Event::Input(Input::Executed {
-                sequence,
-                consumed: applied.consumed,
-            }));
+            tell(Event::Input(Input::Executed { sequence, consumed: applied.consumed }));
         }
         Command::Snapshot { sequence } => {
             let digest = state.digest()?;
             tell(Event::Input(Input::Snapshotted { sequence, digest }));
         }
-        Command::Answer {
-            client,
-            number,
-            digest,
-            view,
-        } => {
+        Command::Answer { client, number, digest, view } => {
             if let Some(reply) = state.kept_reply(client, number, digest, view) {
                 let frame = wire::encode(&ReplicaMessage::Reply(reply));
                 tell(Event::Reply { client, frame });
@@ -141,11 +125,7 @@ fn obey(
         }
         Command::Report { client } => {
             let digest = state.digest()?;
-            tell(Event::Digest {
-                client,
-                executed: state.last_applied(),
-                digest,
-            });
+            tell(Event::Digest { client, executed: state.last_applied(), digest });
         }
     }
     Ok(())

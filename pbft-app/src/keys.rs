@@ -48,10 +48,7 @@ impl NodeKeys {
 
     /// The keys with these seeds: for tests and demonstrations that must repeat.
     pub fn from_seeds(signing: [u8; 32], tls: [u8; 32]) -> Self {
-        NodeKeys {
-            signing: Zeroizing::new(signing),
-            tls: Zeroizing::new(tls),
-        }
+        NodeKeys { signing: Zeroizing::new(signing), tls: Zeroizing::new(tls) }
     }
 
     /// Reads `signing.pem` and `tls.pem` in `directory`.
@@ -77,10 +74,7 @@ impl NodeKeys {
     /// The public halves.
     pub fn public(&self) -> PublicKeys {
         let public = |seed| Ed25519Signer::from_seed(seed).public();
-        PublicKeys {
-            signing: public(&self.signing),
-            tls: public(&self.tls),
-        }
+        PublicKeys { signing: public(&self.signing), tls: public(&self.tls) }
     }
 
     /// The signer for statements or requests.
@@ -95,52 +89,31 @@ impl NodeKeys {
 
 impl std::fmt::Debug for NodeKeys {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            formatter,
-            "NodeKeys({:?}, private halves withheld)",
-            self.public()
-        )
+        write!(formatter, "NodeKeys({:?}, private halves withheld)", self.public())
     }
 }
 
 fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, ConfigurationError> {
-    let io = |source| ConfigurationError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| ConfigurationError::File { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(io)?;
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(ConfigurationError::KeyMode {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(ConfigurationError::KeyMode { path: path.to_owned(), mode });
     }
     let mut text = Zeroizing::new(String::new());
     file.read_to_string(&mut text).map_err(io)?;
-    let key = SigningKey::from_pkcs8_pem(&text).map_err(|_| ConfigurationError::KeyFormat {
-        path: path.to_owned(),
-    })?;
+    let key = SigningKey::from_pkcs8_pem(&text)
+        .map_err(|_| ConfigurationError::KeyFormat { path: path.to_owned() })?;
     Ok(Zeroizing::new(key.to_bytes()))
 }
 
 fn write_key(path: &Path, seed: &[u8; 32]) -> Result<(), ConfigurationError> {
-    let io = |source| ConfigurationError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| ConfigurationError::File { path: path.to_owned(), source };
     let pem = SigningKey::from_bytes(seed)
         .to_pkcs8_pem(LineEnding::LF)
-        .map_err(|_| ConfigurationError::KeyFormat {
-            path: path.to_owned(),
-        })?;
+        .map_err(|_| ConfigurationError::KeyFormat { path: path.to_owned() })?;
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(io)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
     file.write_all(pem.as_bytes()).map_err(io)?;
     file.sync_all().map_err(io)
 }
@@ -168,45 +141,27 @@ mod tests {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("-----BEGIN PRIVATE KEY-----"));
-        assert_eq!(
-            NodeKeys::load(directory.path()).unwrap().public(),
-            keys.public()
-        );
-        assert!(matches!(
-            keys.store(directory.path()),
-            Err(ConfigurationError::File { .. })
-        ));
+        assert_eq!(NodeKeys::load(directory.path()).unwrap().public(), keys.public());
+        assert!(matches!(keys.store(directory.path()), Err(ConfigurationError::File { .. })));
         assert!(!format!("{keys:?}").contains(&pbft_core::types::hex(&keys.signing[..])));
     }
 
     #[test]
     fn a_key_that_others_can_read_is_refused_with_its_mode() {
         let directory = tempfile::tempdir().unwrap();
-        NodeKeys::generate()
-            .unwrap()
-            .store(directory.path())
-            .unwrap();
+        NodeKeys::generate().unwrap().store(directory.path()).unwrap();
         let path = tls_path(directory.path());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let error = NodeKeys::load(directory.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("644") && error.contains("chmod 600"),
-            "{error}"
-        );
+        assert!(error.contains("644") && error.contains("chmod 600"), "{error}");
     }
 
     #[test]
     fn a_file_that_is_no_key_is_refused_by_name() {
         let directory = tempfile::tempdir().unwrap();
-        NodeKeys::generate()
-            .unwrap()
-            .store(directory.path())
-            .unwrap();
+        NodeKeys::generate().unwrap().store(directory.path()).unwrap();
         std::fs::write(signing_path(directory.path()), "not a key").unwrap();
         let error = NodeKeys::load(directory.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("signing.pem") && error.contains("PKCS#8"),
-            "{error}"
-        );
+        assert!(error.contains("signing.pem") && error.contains("PKCS#8"), "{error}");
     }
 }

@@ -84,9 +84,7 @@ impl Node {
         let (ready, is_ready) = oneshot::channel();
         let (publish, summary) = watch::channel(None);
         let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let outcome = match runtime {
                 Err(error) => Err(NodeError::Start(error)),
                 Ok(runtime) => runtime.block_on(async move {
@@ -104,19 +102,12 @@ impl Node {
         let mut ended = ended;
         if is_ready.await.is_err() {
             // The thread ended before it was ready, so it has said why.
-            return Err((&mut ended).await.map_or(NodeError::Lost, |outcome| {
-                outcome.err().unwrap_or(NodeError::Lost)
-            }));
+            return Err((&mut ended)
+                .await
+                .map_or(NodeError::Lost, |outcome| outcome.err().unwrap_or(NodeError::Lost)));
         }
         let (stop, ended) = (Some(stop), Some(ended));
-        Ok(Node {
-            id,
-            peer_address,
-            client_address,
-            stop,
-            ended,
-            summary,
-        })
+        Ok(Node { id, peer_address, client_address, stop, ended, summary })
     }
 
     /// Which replica it is.
@@ -191,13 +182,7 @@ impl Host {
         storage: Box<dyn Storage>,
         publish: watch::Sender<Option<Summary>>,
     ) -> Result<Host, NodeError> {
-        let NodeConfig {
-            deployment,
-            id,
-            keys,
-            history,
-            limits,
-        } = config;
+        let NodeConfig { deployment, id, keys, history, limits } = config;
         let cluster = Arc::clone(deployment.cluster());
         let make = match history {
             History::Fresh => Replica::new,
@@ -221,10 +206,7 @@ impl Host {
         .map_err(ConfigurationError::from)?;
         Ok(Host {
             id,
-            gate: Gate::new(
-                Arc::clone(&cluster),
-                Box::new(deployment.verifier().clone()),
-            ),
+            gate: Gate::new(Arc::clone(&cluster), Box::new(deployment.verifier().clone())),
             cluster,
             signer: keys.signer(),
             replica,
@@ -258,24 +240,15 @@ impl Host {
     fn now(&self) -> Time {
         let micros =
             |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Time {
-            instant: Instant(micros(self.started.elapsed())),
-            wall: WallTime(micros(wall)),
-        }
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time { instant: Instant(micros(self.started.elapsed())), wall: WallTime(micros(wall)) }
     }
 
     fn on_event(&mut self, event: Event) -> Result<(), NodeError> {
         match event {
             Event::Input(input) => self.drive(input)?,
             Event::Reply { client, frame } => self.send_client(client, frame),
-            Event::Digest {
-                client,
-                executed,
-                digest,
-            } => self.report(client, executed, digest),
+            Event::Digest { client, executed, digest } => self.report(client, executed, digest),
             Event::Failed(error) => return Err(error),
         }
         Ok(())
@@ -292,14 +265,12 @@ impl Host {
                 Ok(())
             }
             Received::Up(Peer::Client(_)) | Received::Down(Peer::Client(_)) => Ok(()),
-            Received::Frames {
-                from: Peer::Replica(peer),
-                frames,
-            } => self.on_peer_frames(peer, &frames),
-            Received::Frames {
-                from: Peer::Client(client),
-                frames,
-            } => self.on_client_frames(client, &frames),
+            Received::Frames { from: Peer::Replica(peer), frames } => {
+                self.on_peer_frames(peer, &frames)
+            }
+            Received::Frames { from: Peer::Client(client), frames } => {
+                self.on_client_frames(client, &frames)
+            }
         }
     }
 
@@ -325,8 +296,7 @@ impl Host {
                 Ok(FromClient::Query) => self.executor.give(Command::Report { client }),
                 Err(rejection) if rejection.is_malice() => {
                     tracing::warn!(replica = %self.id, %client, %rejection, "refused, connection closed");
-                    self.network
-                        .penalize(Peer::Client(client), rejection.name());
+                    self.network.penalize(Peer::Client(client), rejection.name());
                     return Ok(());
                 }
                 Err(_) => {}
@@ -364,11 +334,7 @@ impl Host {
     fn perform(&mut self, action: Action, inputs: &mut VecDeque<Input>) -> Result<(), NodeError> {
         match action {
             Action::Persist { id, record } => self.storage.append(id, record)?,
-            Action::Say {
-                to,
-                statement,
-                batch,
-            } => {
+            Action::Say { to, statement, batch } => {
                 let own = to == To::All && !matches!(statement, Statement::Status(_));
                 let verified = sign_message(&self.cluster, &self.signer, self.id, statement, batch);
                 self.send(to, verified.message());
@@ -377,30 +343,12 @@ impl Host {
                 }
             }
             Action::Relay { to, message } => self.send(to, &message),
-            Action::Execute {
-                sequence,
-                batch,
-                view,
-            } => {
-                self.executor.give(Command::Execute {
-                    sequence,
-                    batch,
-                    view,
-                });
+            Action::Execute { sequence, batch, view } => {
+                self.executor.give(Command::Execute { sequence, batch, view });
             }
             Action::Snapshot { sequence } => self.executor.give(Command::Snapshot { sequence }),
-            Action::Answer {
-                client,
-                number,
-                digest,
-                view,
-            } => {
-                self.executor.give(Command::Answer {
-                    client,
-                    number,
-                    digest,
-                    view,
-                });
+            Action::Answer { client, number, digest, view } => {
+                self.executor.give(Command::Answer { client, number, digest, view });
             }
             Action::Busy { client, number } => {
                 self.send_client(client, wire::encode(&ReplicaMessage::Busy(number)));

@@ -98,17 +98,9 @@ mod tests {
     #[test]
     fn discarding_keeps_the_proof_it_hangs_from() {
         let mut storage = MemoryStorage::new();
-        let checkpoint = Checkpoint {
-            sequence: Sequence(4),
-            digest: Digest([1; 32]),
-        };
-        let proof = StableProof {
-            checkpoint,
-            signatures: Signatures::default(),
-        };
-        storage
-            .append(WriteId(1), Record::Checkpoint(checkpoint))
-            .unwrap();
+        let checkpoint = Checkpoint { sequence: Sequence(4), digest: Digest([1; 32]) };
+        let proof = StableProof { checkpoint, signatures: Signatures::default() };
+        storage.append(WriteId(1), Record::Checkpoint(checkpoint)).unwrap();
         storage.append(WriteId(2), Record::Stable(proof)).unwrap();
         assert_eq!(storage.commit().unwrap(), WriteId(2));
         storage.discard(Sequence(4)).unwrap();

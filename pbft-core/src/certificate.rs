@@ -30,9 +30,7 @@ impl Signatures {
 
     /// Signers and signatures as they stand: what came from outside may be in any order and repeat.
     pub fn iter(&self) -> impl Iterator<Item = (ReplicaId, &Signature)> {
-        self.0
-            .iter()
-            .map(|(replica, signature)| (*replica, signature))
+        self.0.iter().map(|(replica, signature)| (*replica, signature))
     }
 
     /// How many signatures there are.
@@ -47,10 +45,7 @@ impl Signatures {
 
     /// Whether the signers ascend strictly, so that each stands once.
     pub fn are_distinct(&self) -> bool {
-        self.0
-            .iter()
-            .zip(self.0.iter().skip(1))
-            .all(|((one, _), (next, _))| one < next)
+        self.0.iter().zip(self.0.iter().skip(1)).all(|((one, _), (next, _))| one < next)
     }
 
     /// A list as an attacker might send it: neither sorted nor free of repetition. For tests of checks.

@@ -173,11 +173,7 @@ impl Client {
             return Err(SubmitError::WindowFull(window));
         }
         self.next = RequestNumber(number.0 + 1);
-        let body = RequestBody {
-            client: self.id,
-            number,
-            operations,
-        };
+        let body = RequestBody { client: self.id, number, operations };
         let interval = self.limits.resend_interval;
         let in_flight = InFlight {
             digest: body.digest(),
@@ -189,10 +185,7 @@ impl Client {
         };
         self.in_flight.insert(number, in_flight);
         let primary = self.cluster.primary(self.view);
-        out.push(ClientAction::Send {
-            to: To::One(primary),
-            body,
-        });
+        out.push(ClientAction::Send { to: To::One(primary), body });
         Ok(number)
     }
 
@@ -220,10 +213,7 @@ impl Client {
 
     /// When the host should next call with [`ClientInput::Wake`].
     pub fn deadline(&self) -> Option<Instant> {
-        self.in_flight
-            .values()
-            .map(|request| request.deadline.min(request.resend_at))
-            .min()
+        self.in_flight.values().map(|request| request.deadline.min(request.resend_at)).min()
     }
 
     /// The view the client takes for the current one.
@@ -250,17 +240,11 @@ impl Client {
         }
         let longest = operations.iter().map(<[u8]>::len).max().unwrap_or(0);
         if over(longest, constants.operation_bytes_max) {
-            return Err(SubmitError::OperationTooLong(
-                longest,
-                constants.operation_bytes_max,
-            ));
+            return Err(SubmitError::OperationTooLong(longest, constants.operation_bytes_max));
         }
         let bytes = RequestBody::batch_bytes(operations);
         if over(bytes, constants.batch_bytes_max) {
-            return Err(SubmitError::RequestTooLong(
-                bytes,
-                constants.batch_bytes_max,
-            ));
+            return Err(SubmitError::RequestTooLong(bytes, constants.batch_bytes_max));
         }
         Ok(())
     }
@@ -275,19 +259,10 @@ impl Client {
         for number in expired {
             self.end(number, ClientOutcome::Unknown, out);
         }
-        for request in self
-            .in_flight
-            .values_mut()
-            .filter(|request| now >= request.resend_at)
-        {
-            out.push(ClientAction::Send {
-                to: To::All,
-                body: request.body.clone(),
-            });
-            request.interval = request
-                .interval
-                .saturating_mul(2)
-                .min(self.limits.resend_interval_max);
+        for request in self.in_flight.values_mut().filter(|request| now >= request.resend_at) {
+            out.push(ClientAction::Send { to: To::All, body: request.body.clone() });
+            request.interval =
+                request.interval.saturating_mul(2).min(self.limits.resend_interval_max);
             request.resend_at = now.after(request.interval);
         }
     }
@@ -306,11 +281,7 @@ impl Client {
             return;
         }
         request.answers.insert(from, reply.answer.clone());
-        let equal = request
-            .answers
-            .values()
-            .filter(|answer| **answer == reply.answer)
-            .count();
+        let equal = request.answers.values().filter(|answer| **answer == reply.answer).count();
         if equal < join {
             return;
         }

@@ -160,13 +160,7 @@ impl Cluster {
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "Cluster({:?}, n {}, f {})",
-            self.id,
-            self.n(),
-            self.f()
-        )
+        write!(formatter, "Cluster({:?}, n {}, f {})", self.id, self.n(), self.f())
     }
 }
 

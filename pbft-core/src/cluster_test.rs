@@ -7,13 +7,7 @@ use crate::types::PublicKey;
 fn keys(count: usize, tag: u8) -> Vec<PublicKey> {
     (0..count)
         .map(|i| {
-            PublicKey(
-                [[tag], [u8::try_from(i).unwrap()]]
-                    .concat()
-                    .repeat(16)
-                    .try_into()
-                    .unwrap(),
-            )
+            PublicKey([[tag], [u8::try_from(i).unwrap()]].concat().repeat(16).try_into().unwrap())
         })
         .collect()
 }
@@ -44,11 +38,7 @@ fn a1_quorum_table() {
     ];
     for (n, f, quorum) in rows {
         let cluster = Cluster::new(config(n)).unwrap();
-        assert_eq!(
-            (cluster.f(), cluster.quorum(), cluster.join()),
-            (f, quorum, f + 1),
-            "n = {n}"
-        );
+        assert_eq!((cluster.f(), cluster.quorum(), cluster.join()), (f, quorum, f + 1), "n = {n}");
     }
 }
 
@@ -58,10 +48,7 @@ fn a1_quorums_intersect_in_a_correct_replica_for_every_n() {
     for n in 1..=MEMBERS_MAX {
         let cluster = Cluster::new(config(n)).unwrap();
         let (f, quorum) = (cluster.f(), cluster.quorum());
-        assert!(
-            2 * quorum > n + f,
-            "n = {n}: quorums meet in f replicas only"
-        );
+        assert!(2 * quorum > n + f, "n = {n}: quorums meet in f replicas only");
         assert!(n - f >= quorum, "n = {n}: f silent replicas block progress");
     }
 }
@@ -69,23 +56,10 @@ fn a1_quorums_intersect_in_a_correct_replica_for_every_n() {
 #[test]
 fn fewer_than_four_replicas_must_be_asked_for() {
     for n in 0..4 {
-        let error = Cluster::new(ClusterConfig {
-            development: false,
-            ..config(n)
-        })
-        .unwrap_err();
-        assert_eq!(
-            (error.field.as_str(), error.value),
-            ("members", n.to_string())
-        );
+        let error = Cluster::new(ClusterConfig { development: false, ..config(n) }).unwrap_err();
+        assert_eq!((error.field.as_str(), error.value), ("members", n.to_string()));
     }
-    assert!(
-        Cluster::new(ClusterConfig {
-            development: true,
-            ..config(0)
-        })
-        .is_err()
-    );
+    assert!(Cluster::new(ClusterConfig { development: true, ..config(0) }).is_err());
     assert!(Cluster::new(config(MEMBERS_MAX + 1)).is_err());
 }
 
@@ -94,10 +68,7 @@ fn i3_a_key_used_twice_is_refused_by_value() {
     let mut twice = config(4);
     twice.clients[1] = twice.members[2];
     let error = Cluster::new(twice.clone()).unwrap_err();
-    assert_eq!(
-        (error.field.as_str(), error.value),
-        ("signing_key", twice.members[2].to_hex())
-    );
+    assert_eq!((error.field.as_str(), error.value), ("signing_key", twice.members[2].to_hex()));
 }
 
 #[test]
@@ -105,55 +76,22 @@ fn every_part_of_the_configuration_changes_the_cluster_id() {
     let id = |config: ClusterConfig| Cluster::new(config).unwrap().id();
     let base = id(config(4));
     let mut variants = vec![config(5)];
-    variants.push(ClusterConfig {
-        name: "other".to_string(),
-        ..config(4)
-    });
-    variants.push(ClusterConfig {
-        clients: keys(1, 2),
-        ..config(4)
-    });
+    variants.push(ClusterConfig { name: "other".to_string(), ..config(4) });
+    variants.push(ClusterConfig { clients: keys(1, 2), ..config(4) });
     let mut swapped = config(4);
     swapped.members.swap(0, 1);
     variants.push(swapped);
     let constants = [
-        Constants {
-            checkpoint_interval: 16,
-            ..Constants::default()
-        },
-        Constants {
-            window: 128,
-            ..Constants::default()
-        },
-        Constants {
-            client_window: 100,
-            ..Constants::default()
-        },
-        Constants {
-            batch_requests_max: 10,
-            ..Constants::default()
-        },
-        Constants {
-            batch_bytes_max: 1 << 20,
-            ..Constants::default()
-        },
-        Constants {
-            request_operations_max: 10,
-            ..Constants::default()
-        },
-        Constants {
-            operation_bytes_max: 10,
-            ..Constants::default()
-        },
-        Constants {
-            results_bytes_max: 20_000,
-            ..Constants::default()
-        },
+        Constants { checkpoint_interval: 16, ..Constants::default() },
+        Constants { window: 128, ..Constants::default() },
+        Constants { client_window: 100, ..Constants::default() },
+        Constants { batch_requests_max: 10, ..Constants::default() },
+        Constants { batch_bytes_max: 1 << 20, ..Constants::default() },
+        Constants { request_operations_max: 10, ..Constants::default() },
+        Constants { operation_bytes_max: 10, ..Constants::default() },
+        Constants { results_bytes_max: 20_000, ..Constants::default() },
     ];
-    variants.extend(constants.map(|constants| ClusterConfig {
-        constants,
-        ..config(4)
-    }));
+    variants.extend(constants.map(|constants| ClusterConfig { constants, ..config(4) }));
     let mut ids: Vec<Digest> = variants.into_iter().map(id).collect();
     ids.push(base);
     let count = ids.len();

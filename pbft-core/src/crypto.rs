@@ -97,11 +97,7 @@ impl Signer for Ed25519Signer {
 
 impl fmt::Debug for Ed25519Signer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "Ed25519Signer({:?}, private half withheld)",
-            self.public()
-        )
+        write!(formatter, "Ed25519Signer({:?}, private half withheld)", self.public())
     }
 }
 
@@ -142,9 +138,7 @@ impl Verifier for Ed25519Verifier {
             Author::Replica(replica) => (&self.replicas, replica.0),
             Author::Client(client) => (&self.clients, client.0),
         };
-        let key = usize::try_from(index)
-            .ok()
-            .and_then(|index| keys.get(index));
+        let key = usize::try_from(index).ok().and_then(|index| keys.get(index));
         key.is_some_and(|key| verify_strict(key, preimage, signature))
     }
 }
@@ -181,8 +175,7 @@ fn parse_key(key: &PublicKey) -> Result<VerifyingKey, KeyFault> {
 }
 
 fn verify_strict(key: &VerifyingKey, message: &[u8], signature: &Signature) -> bool {
-    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0))
-        .is_ok()
+    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok()
 }
 
 /// The verdict of the one rule on a key, a message and a signature, for test vectors.

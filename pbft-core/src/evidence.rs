@@ -30,12 +30,7 @@ pub fn subject(signed: &Signed) -> Option<Subject> {
         Statement::Checkpoint(checkpoint) => (View(0), checkpoint.sequence),
         Statement::Status(_) => return None,
     };
-    Some(Subject {
-        replica: signed.sender,
-        kind: signed.statement.kind(),
-        view,
-        sequence,
-    })
+    Some(Subject { replica: signed.sender, kind: signed.statement.kind(), view, sequence })
 }
 
 /// Two statements of one key about the same, with different content.
@@ -94,10 +89,7 @@ pub struct EvidenceStore {
 impl EvidenceStore {
     /// A store of at most `max` pieces.
     pub fn new(max: usize) -> Self {
-        EvidenceStore {
-            kept: BTreeMap::new(),
-            max,
-        }
+        EvidenceStore { kept: BTreeMap::new(), max }
     }
 
     /// Keeps `evidence` and says whether it is new.

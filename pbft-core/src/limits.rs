@@ -50,11 +50,7 @@ fn require(
     value: impl ToString,
     remedy: impl ToString,
 ) -> Result<(), ConfigError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(ConfigError::new(field, value, remedy))
-    }
+    if holds { Ok(()) } else { Err(ConfigError::new(field, value, remedy)) }
 }
 
 /// What all members must agree on. Part of the cluster id.
@@ -105,40 +101,20 @@ impl Constants {
     /// The first field that does not hold, with the remedy.
     pub fn check(&self) -> Result<(), ConfigError> {
         let (k, l, w) = (self.checkpoint_interval, self.window, self.client_window);
-        require(
-            (1..=1024).contains(&k),
-            "checkpoint_interval",
-            k,
-            "take a value from 1 to 1024",
-        )?;
+        require((1..=1024).contains(&k), "checkpoint_interval", k, "take a value from 1 to 1024")?;
         require(
             l >= 2 * k && l <= 4096,
             "window",
             l,
             "take at least twice the checkpoint_interval and at most 4096",
         )?;
-        require(
-            (1..=4096).contains(&w),
-            "client_window",
-            w,
-            "take a value from 1 to 4096",
-        )?;
+        require((1..=4096).contains(&w), "client_window", w, "take a value from 1 to 4096")?;
         let requests = self.batch_requests_max;
         let in_range = (1..=65_536).contains(&requests);
-        require(
-            in_range,
-            "batch_requests_max",
-            requests,
-            "take a value from 1 to 65536",
-        )?;
+        require(in_range, "batch_requests_max", requests, "take a value from 1 to 65536")?;
         let operations = self.request_operations_max;
         let in_range = (1..=2048).contains(&operations);
-        require(
-            in_range,
-            "request_operations_max",
-            operations,
-            "take a value from 1 to 2048",
-        )?;
+        require(in_range, "request_operations_max", operations, "take a value from 1 to 2048")?;
         let results = self.results_bytes_max;
         let room = operations.saturating_mul(Self::OUTCOME_BYTES_MIN);
         let page = u32::try_from(PAGE_BYTES_MAX).unwrap_or(u32::MAX) - 1024;
@@ -150,23 +126,11 @@ impl Constants {
         )?;
         let batch = self.batch_bytes_max;
         let frame = u32::try_from(FRAME_BYTES_MAX).unwrap_or(u32::MAX) - (64 << 10);
-        require(
-            batch <= frame,
-            "batch_bytes_max",
-            batch,
-            alloc::format!("take at most {frame}"),
-        )?;
+        require(batch <= frame, "batch_bytes_max", batch, alloc::format!("take at most {frame}"))?;
         let operation = self.operation_bytes_max;
         let fits = operation >= 1
-            && operation
-                .checked_add(Self::REQUEST_OVERHEAD_BYTES)
-                .is_some_and(|all| all <= batch);
-        require(
-            fits,
-            "operation_bytes_max",
-            operation,
-            "one operation must fit batch_bytes_max",
-        )
+            && operation.checked_add(Self::REQUEST_OVERHEAD_BYTES).is_some_and(|all| all <= batch);
+        require(fits, "operation_bytes_max", operation, "one operation must fit batch_bytes_max")
     }
 }
 
@@ -274,10 +238,7 @@ impl ClientLimits {
             first >= Duration::from_millis(1) && first <= self.resend_interval_max,
             "resend_interval",
             alloc::format!("{first:?}"),
-            alloc::format!(
-                "take 1ms to resend_interval_max ({:?})",
-                self.resend_interval_max
-            ),
+            alloc::format!("take 1ms to resend_interval_max ({:?})", self.resend_interval_max),
         )
     }
 }
@@ -295,25 +256,16 @@ mod tests {
 
     #[test]
     fn c6_a_window_below_two_checkpoint_intervals_is_refused_with_field_value_and_remedy() {
-        let constants = Constants {
-            window: 63,
-            ..Constants::default()
-        };
+        let constants = Constants { window: 63, ..Constants::default() };
         let error = constants.check().unwrap_err();
-        assert_eq!(
-            (error.field.as_str(), error.value.as_str()),
-            ("window", "63")
-        );
+        assert_eq!((error.field.as_str(), error.value.as_str()), ("window", "63"));
         assert!(error.remedy.contains("twice the checkpoint_interval"));
     }
 
     #[test]
     fn results_must_fit_a_page_and_hold_every_outcome() {
         for bytes in [16 * 1024 - 1, (64 << 10) - 1023] {
-            let constants = Constants {
-                results_bytes_max: bytes,
-                ..Constants::default()
-            };
+            let constants = Constants { results_bytes_max: bytes, ..Constants::default() };
             assert_eq!(constants.check().unwrap_err().field, "results_bytes_max");
         }
     }

@@ -44,10 +44,7 @@ impl Operations {
             count = count.checked_add(1)?;
         }
         u32::try_from(packed.len()).ok()?;
-        (count > 0).then(|| Operations {
-            packed: packed.into(),
-            count,
-        })
+        (count > 0).then(|| Operations { packed: packed.into(), count })
     }
 
     /// How many there are; at least 1.
@@ -78,12 +75,7 @@ fn split_operation(packed: &[u8]) -> Option<(&[u8], &[u8])> {
 
 impl fmt::Debug for Operations {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{} operations, {} bytes",
-            self.count,
-            self.packed.len()
-        )
+        write!(formatter, "{} operations, {} bytes", self.count, self.packed.len())
     }
 }
 
@@ -134,10 +126,7 @@ impl RequestBody {
 
     /// Bytes a batch of nothing but a request for `operations` takes on the wire.
     pub fn batch_bytes(operations: &Operations) -> usize {
-        operations
-            .packed_bytes()
-            .saturating_add(REQUEST_BYTES)
-            .saturating_add(BATCH_BYTES)
+        operations.packed_bytes().saturating_add(REQUEST_BYTES).saturating_add(BATCH_BYTES)
     }
 
     /// Signs the request. The signature covers the identity, so a long body is hashed once.
@@ -145,11 +134,7 @@ impl RequestBody {
         let digest = self.digest();
         let author = Author::Client(self.client);
         let signature = signer.sign(&preimage(cluster, Kind::Request, author, &digest.0));
-        Request {
-            body: self,
-            digest,
-            signature,
-        }
+        Request { body: self, digest, signature }
     }
 }
 
@@ -165,11 +150,7 @@ impl Request {
     /// A request with a signature that is not checked here.
     pub fn new(body: RequestBody, signature: Signature) -> Self {
         let digest = body.digest();
-        Request {
-            body,
-            digest,
-            signature,
-        }
+        Request { body, digest, signature }
     }
 
     /// Who asks.
@@ -200,10 +181,7 @@ impl Request {
 
     /// Bytes the request takes on the wire.
     pub fn wire_bytes(&self) -> usize {
-        self.body
-            .operations
-            .packed_bytes()
-            .saturating_add(REQUEST_BYTES)
+        self.body.operations.packed_bytes().saturating_add(REQUEST_BYTES)
     }
 }
 
@@ -227,14 +205,7 @@ impl<Context> Decode<Context> for Request {
         let number = RequestNumber::decode(decoder)?;
         let operations = Operations::decode(decoder)?;
         let signature = Signature::decode(decoder)?;
-        Ok(Request::new(
-            RequestBody {
-                client,
-                number,
-                operations,
-            },
-            signature,
-        ))
+        Ok(Request::new(RequestBody { client, number, operations }, signature))
     }
 }
 wire::borrow_decode!(Request);
@@ -261,11 +232,7 @@ impl Batch {
             hasher.fixed(&request.signature.0);
         }
         let digest = hasher.finish();
-        Batch {
-            time,
-            requests,
-            digest,
-        }
+        Batch { time, requests, digest }
     }
 
     /// The proposed agreed time.
@@ -285,9 +252,7 @@ impl Batch {
 
     /// Bytes the batch takes on the wire.
     pub fn wire_bytes(&self) -> usize {
-        self.requests
-            .iter()
-            .fold(12, |sum, request| sum.saturating_add(request.wire_bytes()))
+        self.requests.iter().fold(12, |sum, request| sum.saturating_add(request.wire_bytes()))
     }
 }
 
@@ -406,14 +371,7 @@ impl<Context> Decode<Context> for Status {
         let (view, voted_view, stable, executed) = Decode::decode(decoder)?;
         let checkpoints = Decode::decode(decoder)?;
         let slots = wire::decode_list(decoder, 43)?;
-        Ok(Status {
-            view,
-            voted_view,
-            stable,
-            executed,
-            checkpoints,
-            slots,
-        })
+        Ok(Status { view, voted_view, stable, executed, checkpoints, slots })
     }
 }
 wire::borrow_decode!(Status);
@@ -530,10 +488,7 @@ impl Refusal {
         while !reason.is_char_boundary(end) {
             end -= 1;
         }
-        Refusal {
-            code,
-            reason: reason.get(..end).unwrap_or_default().as_bytes().to_vec(),
-        }
+        Refusal { code, reason: reason.get(..end).unwrap_or_default().as_bytes().to_vec() }
     }
 
     /// The application's code.

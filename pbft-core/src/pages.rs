@@ -70,9 +70,7 @@ impl Pages {
     }
 
     fn has_leaf(&self, number: usize) -> bool {
-        self.levels
-            .first()
-            .is_some_and(|leaves| number < leaves.len())
+        self.levels.first().is_some_and(|leaves| number < leaves.len())
     }
 
     /// Drops every page from `count` on.
@@ -146,10 +144,7 @@ impl Pages {
         while let Some(below) = self.levels.last()
             && below.len() > 1
         {
-            let above = below
-                .chunks(2)
-                .map(|pair| node(pair.first(), pair.get(1)))
-                .collect();
+            let above = below.chunks(2).map(|pair| node(pair.first(), pair.get(1))).collect();
             self.levels.push(above);
         }
     }
@@ -158,11 +153,7 @@ impl Pages {
         let mut dirty: Vec<usize> = self.changed.iter().copied().collect();
         for number in &dirty {
             let leaf = self.leaf(*number);
-            if let Some(slot) = self
-                .levels
-                .first_mut()
-                .and_then(|level| level.get_mut(*number))
-            {
+            if let Some(slot) = self.levels.first_mut().and_then(|level| level.get_mut(*number)) {
                 *slot = leaf;
             }
         }

@@ -64,13 +64,7 @@ fn a_page_over_the_bound_is_refused_and_nothing_changes() {
     let mut pages = Pages::new();
     let before = pages.root();
     let long = Bytes::from(vec![0; PAGE_BYTES_MAX + 1]);
-    assert_eq!(
-        pages.write(0, long),
-        Err(PageError::TooLong(PAGE_BYTES_MAX + 1))
-    );
-    assert_eq!(
-        pages.write(usize::MAX, Bytes::new()),
-        Err(PageError::Number(usize::MAX))
-    );
+    assert_eq!(pages.write(0, long), Err(PageError::TooLong(PAGE_BYTES_MAX + 1)));
+    assert_eq!(pages.write(usize::MAX, Bytes::new()), Err(PageError::Number(usize::MAX)));
     assert_eq!((pages.count(), pages.root()), (0, before));
 }

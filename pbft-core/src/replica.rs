@@ -165,11 +165,7 @@ impl Replica {
 
     /// When the host should next call with [`Input::Wake`].
     pub fn deadline(&self) -> Option<Instant> {
-        if self.halted.is_some() {
-            None
-        } else {
-            self.repair.deadline()
-        }
+        if self.halted.is_some() { None } else { self.repair.deadline() }
     }
 
     /// Whether a message could change anything, asked before its signatures are paid for.
@@ -235,8 +231,7 @@ impl Replica {
             Statement::PrePrepare(vote) => self.wants_proposal(vote, None),
             Statement::Prepare(_) | Statement::Commit(_) => self.wants_vote(signed),
             Statement::Checkpoint(checkpoint) => {
-                self.checkpoints
-                    .wants(signed.sender, checkpoint, self.window.stable())
+                self.checkpoints.wants(signed.sender, checkpoint, self.window.stable())
             }
             Statement::Status(_) if signed.sender == self.id => Err(Reason::Own),
             Statement::Status(_) => Ok(()),
@@ -291,15 +286,7 @@ impl Replica {
         out: &mut Outbox,
     ) {
         if self.standing == Standing::Voting {
-            self.journal.after(
-                after,
-                Action::Say {
-                    to: To::All,
-                    statement,
-                    batch,
-                },
-                out,
-            );
+            self.journal.after(after, Action::Say { to: To::All, statement, batch }, out);
         }
     }
 

@@ -40,10 +40,7 @@ fn p3_the_primary_is_prepared_by_two_backups_and_never_prepares() {
     let mut primary = world.replica(0);
     let request = world.verify(Message::Request(world.request(0, 1))).unwrap();
     let (_, out) = deliver(&world, &mut primary, request);
-    assert_eq!(
-        says(&out, |said| matches!(said, Statement::PrePrepare(_))),
-        1
-    );
+    assert_eq!(says(&out, |said| matches!(said, Statement::PrePrepare(_))), 1);
     assert_eq!(prepares(&out), 0);
     let digest = Batch::new(NOW.wall, vec![world.request(0, 1)]).digest();
     let (_, out) = deliver(&world, &mut primary, world.prepare(1, 1, digest));
@@ -69,10 +66,7 @@ fn a2_a_vote_repeated_counts_once() {
 fn a6_prepares_for_another_digest_or_slot_do_not_add_up() {
     let world = World::new(4);
     let (mut replica, batch) = backup_with_proposal(&world);
-    for vote in [
-        world.prepare(2, 1, OTHER),
-        world.prepare(3, 2, batch.digest()),
-    ] {
+    for vote in [world.prepare(2, 1, OTHER), world.prepare(3, 2, batch.digest())] {
         let (_, out) = deliver(&world, &mut replica, vote);
         assert_eq!(commits(&out), 0);
     }
@@ -82,22 +76,13 @@ fn a6_prepares_for_another_digest_or_slot_do_not_add_up() {
 fn a6_commits_for_different_digests_do_not_add_up() {
     let world = World::new(4);
     let (mut replica, batch) = backup_with_proposal(&world);
-    for commit in [
-        world.commit(0, 1, batch.digest()),
-        world.commit(2, 1, OTHER),
-        world.commit(3, 1, OTHER),
-    ] {
+    for commit in
+        [world.commit(0, 1, batch.digest()), world.commit(2, 1, OTHER), world.commit(3, 1, OTHER)]
+    {
         let (_, out) = deliver(&world, &mut replica, commit);
         assert_eq!(executed(&out), vec![]);
     }
-    assert!(
-        replica
-            .window()
-            .slot(Sequence(1))
-            .unwrap()
-            .committed
-            .is_none()
-    );
+    assert!(replica.window().slot(Sequence(1)).unwrap().committed.is_none());
 }
 
 #[test]
@@ -106,23 +91,12 @@ fn a8_the_first_of_two_proposals_wins_and_the_pair_is_evidence() {
     let (mut replica, first) = backup_with_proposal(&world);
     let second = world.batch(&[2]);
     let (verdict, out) = deliver(&world, &mut replica, world.proposal(1, &second));
-    assert!(
-        matches!(verdict, Verdict::Refused(Misbehavior::Equivocation(_))),
-        "{verdict:?}"
-    );
+    assert!(matches!(verdict, Verdict::Refused(Misbehavior::Equivocation(_))), "{verdict:?}");
     assert_eq!(prepares(&out), 0);
-    let [Action::Accuse(evidence)] = &out[..] else {
-        panic!("{out:?}")
-    };
+    let [Action::Accuse(evidence)] = &out[..] else { panic!("{out:?}") };
     assert!(evidence.convicts(&world.cluster, &world.verifier));
     assert_eq!(evidence.subject().replica, ReplicaId(0));
-    let accepted = replica
-        .window()
-        .slot(Sequence(1))
-        .unwrap()
-        .accepted
-        .clone()
-        .unwrap();
+    let accepted = replica.window().slot(Sequence(1)).unwrap().accepted.clone().unwrap();
     assert_eq!(accepted.vote.digest, first.digest());
     // Said once, however often it is repeated.
     let (_, out) = deliver(&world, &mut replica, world.proposal(1, &second));
@@ -135,10 +109,7 @@ fn a5_a_vote_is_final_and_a_second_one_is_evidence() {
     let (mut replica, batch) = backup_with_proposal(&world);
     deliver(&world, &mut replica, world.commit(2, 1, batch.digest()));
     let (verdict, out) = deliver(&world, &mut replica, world.commit(2, 1, OTHER));
-    assert!(matches!(
-        verdict,
-        Verdict::Refused(Misbehavior::Equivocation(_))
-    ));
+    assert!(matches!(verdict, Verdict::Refused(Misbehavior::Equivocation(_))));
     assert!(matches!(out[..], [Action::Accuse(_)]));
     let (_, out) = deliver(&world, &mut replica, world.commit(0, 1, batch.digest()));
     assert_eq!(executed(&out), vec![]);
@@ -152,11 +123,7 @@ fn a11_commits_that_come_first_are_kept_and_the_body_may_come_last() {
     let mut replica = world.replica(1);
     let batch = world.batch(&[1]);
     for sender in [0, 2, 3] {
-        let (_, out) = deliver(
-            &world,
-            &mut replica,
-            world.commit(sender, 1, batch.digest()),
-        );
+        let (_, out) = deliver(&world, &mut replica, world.commit(sender, 1, batch.digest()));
         assert_eq!(executed(&out), vec![]);
     }
     let (_, out) = deliver(&world, &mut replica, world.proposal(1, &batch));
@@ -168,11 +135,8 @@ fn c1_a_proposal_above_the_window_is_dropped_and_leaves_nothing() {
     let world = World::new(4);
     let mut replica = world.replica(1);
     for sequence in [17, 1000, Sequence::MAX.0] {
-        let (verdict, out) = deliver(
-            &world,
-            &mut replica,
-            world.proposal(sequence, &world.batch(&[1])),
-        );
+        let (verdict, out) =
+            deliver(&world, &mut replica, world.proposal(sequence, &world.batch(&[1])));
         assert_eq!(verdict, Verdict::Ignored(Reason::AboveWindow));
         assert_eq!(out, vec![]);
     }
@@ -206,16 +170,9 @@ fn k1_votes_for_far_slots_and_other_views_take_no_memory() {
         deliver(&world, &mut replica, world.commit(3, sequence, OTHER));
     }
     for view in 1..50 {
-        let vote = Vote {
-            view: View(view),
-            sequence: Sequence(1),
-            digest: OTHER,
-        };
+        let vote = Vote { view: View(view), sequence: Sequence(1), digest: OTHER };
         let message = world.statement(3, Statement::Commit(vote));
-        assert_eq!(
-            deliver(&world, &mut replica, message).0,
-            Verdict::Ignored(Reason::OtherView)
-        );
+        assert_eq!(deliver(&world, &mut replica, message).0, Verdict::Ignored(Reason::OtherView));
     }
     // Two windows of eight slots, whatever is sent.
     assert_eq!(replica.window().slots().count(), 16);
@@ -236,19 +193,11 @@ fn c4_a_checkpoint_is_stable_on_a_quorum_of_equal_digests_only() {
     let world = World::new(4);
     let mut replica = world.replica(1);
     deliver(&world, &mut replica, world.checkpoint(0, 4, OTHER));
-    deliver(
-        &world,
-        &mut replica,
-        world.checkpoint(2, 4, Digest([8; 32])),
-    );
+    deliver(&world, &mut replica, world.checkpoint(2, 4, Digest([8; 32])));
     deliver(&world, &mut replica, world.checkpoint(2, 4, OTHER));
     assert_eq!(replica.summary().stable, Sequence(0));
     let (_, out) = deliver(&world, &mut replica, world.checkpoint(3, 4, OTHER));
-    assert_eq!(
-        replica.summary().stable,
-        Sequence(0),
-        "two equal of three: {out:?}"
-    );
+    assert_eq!(replica.summary().stable, Sequence(0), "two equal of three: {out:?}");
 }
 
 /// Orders slots 1 to `count` at replica 1 and reports them executed.
@@ -257,19 +206,14 @@ fn run_to(world: &World, replica: &mut Replica, count: u64) -> Outbox {
     for sequence in 1..=count {
         let batch = world.batch(&[sequence]);
         let digest = batch.digest();
-        let mut messages = vec![
-            world.proposal(sequence, &batch),
-            world.prepare(2, sequence, digest),
-        ];
+        let mut messages =
+            vec![world.proposal(sequence, &batch), world.prepare(2, sequence, digest)];
         messages.extend([0, 2].map(|sender| world.commit(sender, sequence, digest)));
         for message in messages {
             all.extend(deliver(world, replica, message).1);
         }
         let consumed = vec![(ClientId(0), RequestNumber(sequence))];
-        let done = Input::Executed {
-            sequence: Sequence(sequence),
-            consumed,
-        };
+        let done = Input::Executed { sequence: Sequence(sequence), consumed };
         all.extend(drive(world, replica, done).1);
     }
     all
@@ -280,19 +224,13 @@ fn c5_a_state_that_differs_from_the_stable_one_halts_the_replica() {
     let world = World::new(4);
     let mut replica = world.replica(1);
     run_to(&world, &mut replica, 4);
-    let own = Input::Snapshotted {
-        sequence: Sequence(4),
-        digest: Digest([1; 32]),
-    };
+    let own = Input::Snapshotted { sequence: Sequence(4), digest: Digest([1; 32]) };
     drive(&world, &mut replica, own);
     for sender in [0, 2] {
         deliver(&world, &mut replica, world.checkpoint(sender, 4, OTHER));
     }
     let (_, out) = deliver(&world, &mut replica, world.checkpoint(3, 4, OTHER));
-    assert!(
-        matches!(out.last(), Some(Action::Halt(Halt::Diverged { .. }))),
-        "{out:?}"
-    );
+    assert!(matches!(out.last(), Some(Action::Halt(Halt::Diverged { .. }))), "{out:?}");
     let (verdict, out) = deliver(&world, &mut replica, world.proposal(5, &world.batch(&[5])));
     assert_eq!((verdict, out), (Verdict::Ignored(Reason::Halted), vec![]));
 }
@@ -302,39 +240,21 @@ fn checkpoints_move_the_window_and_old_slots_become_history() {
     let world = World::new(4);
     let mut replica = world.replica(1);
     let out = run_to(&world, &mut replica, 4);
-    assert!(out.contains(&Action::Snapshot {
-        sequence: Sequence(4)
-    }));
-    drive(
-        &world,
-        &mut replica,
-        Input::Snapshotted {
-            sequence: Sequence(4),
-            digest: OTHER,
-        },
-    );
+    assert!(out.contains(&Action::Snapshot { sequence: Sequence(4) }));
+    drive(&world, &mut replica, Input::Snapshotted { sequence: Sequence(4), digest: OTHER });
     deliver(&world, &mut replica, world.checkpoint(0, 4, OTHER));
     let (_, out) = deliver(&world, &mut replica, world.checkpoint(2, 4, OTHER));
     assert!(matches!(persisted(&out)[..], [Record::Stable(_)]));
     assert!(out.contains(&Action::Discard { below: Sequence(4) }));
     assert_eq!(replica.window().slots().count(), 0);
     // A laggard's status is answered from what is kept below h.
-    let later = Time {
-        instant: NOW.instant.after(core::time::Duration::from_secs(1)),
-        ..NOW
-    };
+    let later = Time { instant: NOW.instant.after(core::time::Duration::from_secs(1)), ..NOW };
     let laggard = world.replica(3);
     let mut said = Outbox::new();
     laggard.clone().step(NOW, Input::Start, &mut said);
-    let Some(Action::Say { statement, .. }) = said.first() else {
-        panic!("{said:?}")
-    };
+    let Some(Action::Say { statement, .. }) = said.first() else { panic!("{said:?}") };
     let mut out = Outbox::new();
-    replica.step(
-        later,
-        Input::Deliver(world.statement(3, statement.clone())),
-        &mut out,
-    );
+    replica.step(later, Input::Deliver(world.statement(3, statement.clone())), &mut out);
     let certificates = out.iter().filter(|action| {
         matches!(
             action,
@@ -345,13 +265,10 @@ fn checkpoints_move_the_window_and_old_slots_become_history() {
         )
     });
     assert_eq!(certificates.count(), 4);
-    assert!(out.iter().any(|action| matches!(
-        action,
-        Action::Relay {
-            message: Message::Stable(_),
-            ..
-        }
-    )));
+    assert!(
+        out.iter()
+            .any(|action| matches!(action, Action::Relay { message: Message::Stable(_), .. }))
+    );
 }
 
 /// PROTOCOL section 4: the Commit waits for the prepared certificate, the Checkpoint for its record.
@@ -360,26 +277,13 @@ fn h1_a_commit_is_held_until_its_certificate_is_durable() {
     let world = World::new(4);
     let (mut replica, batch) = backup_with_proposal(&world);
     let mut out = Outbox::new();
-    replica.step(
-        NOW,
-        Input::Deliver(world.prepare(2, 1, batch.digest())),
-        &mut out,
-    );
-    let [
-        Action::Persist {
-            id,
-            record: Record::Prepared { .. },
-        },
-    ] = out[..]
-    else {
+    replica.step(NOW, Input::Deliver(world.prepare(2, 1, batch.digest())), &mut out);
+    let [Action::Persist { id, record: Record::Prepared { .. } }] = out[..] else {
         panic!("{out:?}")
     };
     out.clear();
     let verdict = replica.step(NOW, Input::Durable(WriteId(id.0 + 1)), &mut out);
-    assert_eq!(
-        (verdict, out.len()),
-        (Verdict::Ignored(Reason::Unexpected), 0)
-    );
+    assert_eq!((verdict, out.len()), (Verdict::Ignored(Reason::Unexpected), 0));
     replica.step(NOW, Input::Durable(id), &mut out);
     assert_eq!(commits(&out), 1);
 }
@@ -396,28 +300,18 @@ fn g10_a_replica_that_lost_its_store_executes_and_promises_nothing() {
         out.extend(deliver(&world, &mut replica, world.commit(3, sequence, digest)).1);
     }
     assert_eq!(executed(&out), vec![1, 2, 3]);
-    assert_eq!(
-        says(&out, |statement| !matches!(statement, Statement::Status(_))),
-        0
-    );
+    assert_eq!(says(&out, |statement| !matches!(statement, Statement::Status(_))), 0);
 }
 
 #[test]
 fn l3_a_proposal_with_an_absurd_time_gets_no_prepare_but_can_still_be_decided() {
     let world = World::new(4);
     let mut replica = world.replica(1);
-    let batch = Arc::new(Batch::new(
-        crate::types::WallTime(1),
-        vec![world.request(0, 1)],
-    ));
+    let batch = Arc::new(Batch::new(crate::types::WallTime(1), vec![world.request(0, 1)]));
     let (verdict, out) = deliver(&world, &mut replica, world.proposal(1, &batch));
     assert_eq!((verdict, prepares(&out)), (Verdict::Accepted, 0));
     for sender in [2, 3] {
-        deliver(
-            &world,
-            &mut replica,
-            world.prepare(sender, 1, batch.digest()),
-        );
+        deliver(&world, &mut replica, world.prepare(sender, 1, batch.digest()));
     }
     deliver(&world, &mut replica, world.commit(2, 1, batch.digest()));
     let (_, out) = deliver(&world, &mut replica, world.commit(3, 1, batch.digest()));
@@ -434,20 +328,12 @@ fn c12_a_certificate_with_its_body_repairs_a_slot_never_heard_of() {
         let signed = world.sign(sender, statement.clone());
         (signed.sender, signed.signature)
     });
-    let certificate = CommitCertificate {
-        vote: vote(1, batch.digest()),
-        commits: Signatures::new(signatures),
-    };
-    let message = Message::Committed {
-        certificate,
-        batch: Some(batch),
-    };
+    let certificate =
+        CommitCertificate { vote: vote(1, batch.digest()), commits: Signatures::new(signatures) };
+    let message = Message::Committed { certificate, batch: Some(batch) };
     let (_, out) = deliver(&world, &mut replica, world.verify(message.clone()).unwrap());
     assert_eq!(executed(&out), vec![1]);
-    let done = Input::Executed {
-        sequence: Sequence(1),
-        consumed: vec![],
-    };
+    let done = Input::Executed { sequence: Sequence(1), consumed: vec![] };
     drive(&world, &mut replica, done);
     let (verdict, _) = deliver(&world, &mut replica, world.verify(message).unwrap());
     assert_eq!(verdict, Verdict::Ignored(Reason::BelowWindow));
@@ -457,28 +343,15 @@ fn c12_a_certificate_with_its_body_repairs_a_slot_never_heard_of() {
 fn a_laggard_adopts_a_stable_proof_and_votes_above_it_before_it_has_executed() {
     let world = World::new(4);
     let mut replica = world.replica(1);
-    let checkpoint = Checkpoint {
-        sequence: Sequence(8),
-        digest: OTHER,
-    };
+    let checkpoint = Checkpoint { sequence: Sequence(8), digest: OTHER };
     let signatures = [0, 2, 3].map(|sender| {
         let signed = world.sign(sender, Statement::Checkpoint(checkpoint));
         (signed.sender, signed.signature)
     });
-    let proof = StableProof {
-        checkpoint,
-        signatures: Signatures::new(signatures),
-    };
-    deliver(
-        &world,
-        &mut replica,
-        world.verify(Message::Stable(proof)).unwrap(),
-    );
+    let proof = StableProof { checkpoint, signatures: Signatures::new(signatures) };
+    deliver(&world, &mut replica, world.verify(Message::Stable(proof)).unwrap());
     let (_, out) = deliver(&world, &mut replica, world.proposal(9, &world.batch(&[9])));
-    assert_eq!(
-        (prepares(&out), replica.summary().executed),
-        (1, Sequence(0))
-    );
+    assert_eq!((prepares(&out), replica.summary().executed), (1, Sequence(0)));
 }
 
 #[test]
@@ -492,15 +365,7 @@ fn b8_a_backup_relays_a_request_once_and_again_only_when_asked_again() {
         let mut out = Outbox::new();
         replica.step(Time { instant, ..NOW }, message(), &mut out);
         out.iter()
-            .filter(|action| {
-                matches!(
-                    action,
-                    Action::Relay {
-                        to: To::One(ReplicaId(0)),
-                        ..
-                    }
-                )
-            })
+            .filter(|action| matches!(action, Action::Relay { to: To::One(ReplicaId(0)), .. }))
             .count()
     };
     assert_eq!(relayed(&mut replica, 0), 1);
@@ -516,26 +381,18 @@ fn b6_a_consumed_number_is_answered_again_and_not_ordered_again() {
     let request = world.verify(Message::Request(world.request(0, 1))).unwrap();
     let (verdict, out) = deliver(&world, &mut replica, request);
     assert_eq!(verdict, Verdict::Ignored(Reason::Consumed));
-    assert!(matches!(
-        out[..],
-        [Action::Answer {
-            client: ClientId(0),
-            ..
-        }]
-    ));
+    assert!(matches!(out[..], [Action::Answer { client: ClientId(0), .. }]));
 }
 
 #[test]
-fn k5_a_client_has_at_most_a_window_of_requests_waiting() {
+fn k5_a_client_has_at_most_two_windows_of_requests_waiting() {
     let world = World::new(4);
     let mut replica = world.replica(1);
-    for number in 1..=8 {
-        let request = world
-            .verify(Message::Request(world.request(0, number)))
-            .unwrap();
+    for number in 1..=16 {
+        let request = world.verify(Message::Request(world.request(0, number))).unwrap();
         assert_eq!(deliver(&world, &mut replica, request).0, Verdict::Accepted);
     }
-    let request = world.verify(Message::Request(world.request(0, 9))).unwrap();
+    let request = world.verify(Message::Request(world.request(0, 17))).unwrap();
     let (verdict, out) = deliver(&world, &mut replica, request);
     assert_eq!(verdict, Verdict::Ignored(Reason::Busy));
     assert!(matches!(out[..], [Action::Busy { .. }]));
@@ -546,10 +403,7 @@ fn k5_a_client_has_at_most_a_window_of_requests_waiting() {
 #[test]
 fn the_primary_stops_at_its_own_high_watermark() {
     let world = World::new(4);
-    let limits = Limits {
-        slots_in_flight_max: 100,
-        ..Limits::default()
-    };
+    let limits = Limits { slots_in_flight_max: 100, ..Limits::default() };
     let cluster = Arc::clone(&world.cluster);
     let mut primary = Replica::new(ReplicaId(0), cluster, limits).unwrap();
     let mut proposed = 0;
@@ -561,4 +415,22 @@ fn the_primary_stops_at_its_own_high_watermark() {
         }
     }
     assert_eq!(proposed, 8, "h + L");
+}
+
+/// A checkpoint may be stable before the last Commit of its slot is heard; it must not need repair.
+#[test]
+fn a_commit_that_comes_after_the_stable_checkpoint_still_decides_its_slot() {
+    let world = World::new(4);
+    let mut replica = world.replica(1);
+    run_to(&world, &mut replica, 3);
+    let batch = world.batch(&[4]);
+    deliver(&world, &mut replica, world.proposal(4, &batch));
+    deliver(&world, &mut replica, world.commit(0, 4, batch.digest()));
+    deliver(&world, &mut replica, world.commit(2, 4, batch.digest()));
+    for sender in [0, 2, 3] {
+        deliver(&world, &mut replica, world.checkpoint(sender, 4, OTHER));
+    }
+    assert_eq!(replica.summary().stable, Sequence(4));
+    let (_, out) = deliver(&world, &mut replica, world.commit(3, 4, batch.digest()));
+    assert_eq!(executed(&out), vec![4]);
 }

@@ -90,11 +90,7 @@ pub struct Cache {
 impl Cache {
     /// A cache of at most `2 * generation_max` signatures, 32 bytes and a tree entry each.
     pub fn new(generation_max: usize) -> Self {
-        Cache {
-            young: BTreeSet::new(),
-            old: BTreeSet::new(),
-            generation_max,
-        }
+        Cache { young: BTreeSet::new(), old: BTreeSet::new(), generation_max }
     }
 
     fn contains(&self, key: &Digest) -> bool {
@@ -124,11 +120,7 @@ pub fn sign(
     statement: Statement,
 ) -> Signed {
     let signature = signer.sign(&statement.preimage(cluster, sender));
-    Signed {
-        sender,
-        statement,
-        signature,
-    }
+    Signed { sender, statement, signature }
 }
 
 /// What a node itself has just said, as it comes back to its own replica: [`sign`] made the signature, so
@@ -142,10 +134,7 @@ pub fn sign_message(
 ) -> Verified {
     let signed = sign(cluster, signer, sender, statement);
     Verified(match batch {
-        Some(batch) => Message::Proposal {
-            pre_prepare: signed,
-            batch,
-        },
+        Some(batch) => Message::Proposal { pre_prepare: signed, batch },
         None => Message::Statement(signed),
     })
 }
@@ -160,11 +149,7 @@ pub fn verify(
     cache: &mut Cache,
     message: Message,
 ) -> Result<Verified, Forgery> {
-    let mut door = Door {
-        cluster,
-        verifier,
-        cache,
-    };
+    let mut door = Door { cluster, verifier, cache };
     match &message {
         Message::Statement(signed) => door.signed(signed)?,
         Message::Proposal { pre_prepare, batch } => door.proposal(pre_prepare, batch)?,
@@ -176,11 +161,7 @@ pub fn verify(
             {
                 return Err(Forgery::BodyDigest);
             }
-            door.quorum(
-                &certificate.commits,
-                &certificate.statement(),
-                cluster.quorum(),
-            )?;
+            door.quorum(&certificate.commits, &certificate.statement(), cluster.quorum())?;
         }
         Message::Stable(proof) => {
             door.checkpoint_slot(proof.sequence())?;
@@ -218,11 +199,7 @@ impl Door<'_> {
     }
 
     fn member(&self, replica: ReplicaId) -> Result<(), Forgery> {
-        if self.cluster.contains(replica) {
-            Ok(())
-        } else {
-            Err(Forgery::UnknownReplica(replica))
-        }
+        if self.cluster.contains(replica) { Ok(()) } else { Err(Forgery::UnknownReplica(replica)) }
     }
 
     fn vote(&self, vote: &Vote) -> Result<(), Forgery> {
@@ -297,10 +274,7 @@ impl Door<'_> {
             return Err(Forgery::BatchBounds);
         }
         self.signed(pre_prepare)?;
-        batch
-            .requests()
-            .iter()
-            .try_for_each(|request| self.request(request))
+        batch.requests().iter().try_for_each(|request| self.request(request))
     }
 
     fn request(&mut self, request: &Request) -> Result<(), Forgery> {
@@ -313,13 +287,8 @@ impl Door<'_> {
         let fits = |bytes: usize, bound: u32| u32::try_from(bytes).is_ok_and(|b| b <= bound);
         let within = request.number().is_valid()
             && fits(operations.count(), constants.request_operations_max)
-            && fits(
-                RequestBody::batch_bytes(operations),
-                constants.batch_bytes_max,
-            )
-            && operations
-                .iter()
-                .all(|one| fits(one.len(), constants.operation_bytes_max));
+            && fits(RequestBody::batch_bytes(operations), constants.batch_bytes_max)
+            && operations.iter().all(|one| fits(one.len(), constants.operation_bytes_max));
         if !within {
             return Err(Forgery::RequestBounds);
         }

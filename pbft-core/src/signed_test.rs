@@ -12,37 +12,20 @@ fn commit_certificate(world: &World, digest: Digest, signers: &[u32]) -> CommitC
         let signed = world.sign(*sender, Statement::Commit(vote));
         (signed.sender, signed.signature)
     });
-    CommitCertificate {
-        vote,
-        commits: Signatures::raw(signatures.collect()),
-    }
+    CommitCertificate { vote, commits: Signatures::raw(signatures.collect()) }
 }
 
 fn certificate(world: &World, signers: &[u32]) -> Result<Verified, Forgery> {
     let certificate = commit_certificate(world, Digest([9; 32]), signers);
-    world.verify(Message::Committed {
-        certificate,
-        batch: None,
-    })
+    world.verify(Message::Committed { certificate, batch: None })
 }
 
 #[test]
 fn a2_a_certificate_lists_a_quorum_of_distinct_members_in_order() {
     let world = World::new(4);
     assert!(certificate(&world, &[0, 1, 3]).is_ok());
-    for signers in [
-        &[0, 1][..],
-        &[0, 1, 1],
-        &[0, 0, 1],
-        &[1, 0, 2],
-        &[0, 1, 2, 3],
-        &[],
-    ] {
-        assert_eq!(
-            certificate(&world, signers),
-            Err(Forgery::Signers),
-            "{signers:?}"
-        );
+    for signers in [&[0, 1][..], &[0, 1, 1], &[0, 0, 1], &[1, 0, 2], &[0, 1, 2, 3], &[]] {
+        assert_eq!(certificate(&world, signers), Err(Forgery::Signers), "{signers:?}");
     }
     let foreign = certificate(&world, &[0, 1, 4]);
     assert_eq!(foreign, Err(Forgery::UnknownReplica(ReplicaId(4))));
@@ -60,16 +43,10 @@ fn a7_a_body_that_does_not_hash_to_the_signed_digest_is_void() {
     let world = World::new(4);
     let batch = world.batch(&[1]);
     let pre_prepare = world.sign(0, Statement::PrePrepare(vote(1, batch.digest())));
-    let swapped = Message::Proposal {
-        pre_prepare,
-        batch: world.batch(&[2]),
-    };
+    let swapped = Message::Proposal { pre_prepare, batch: world.batch(&[2]) };
     assert_eq!(world.verify(swapped), Err(Forgery::BodyDigest));
     let certificate = commit_certificate(&world, batch.digest(), &[0, 1, 2]);
-    let swapped = Message::Committed {
-        certificate,
-        batch: Some(world.batch(&[2])),
-    };
+    let swapped = Message::Committed { certificate, batch: Some(world.batch(&[2])) };
     assert_eq!(world.verify(swapped), Err(Forgery::BodyDigest));
 }
 
@@ -86,11 +63,7 @@ fn a7_the_batch_digest_covers_the_client_signatures() {
         operations: request.operations().clone(),
     };
     let other = Request::new(body, spoiled);
-    assert_eq!(
-        other.digest(),
-        request.digest(),
-        "the identity excludes the signature (B4)"
-    );
+    assert_eq!(other.digest(), request.digest(), "the identity excludes the signature (B4)");
     assert_ne!(
         Batch::new(NOW.wall, vec![other]).digest(),
         Batch::new(NOW.wall, vec![request]).digest()
@@ -108,22 +81,9 @@ fn a9_only_the_primary_of_the_view_proposes_and_it_never_prepares() {
     let prepare = world.verify(Message::Statement(world.sign(0, Statement::Prepare(vote))));
     assert_eq!(prepare, Err(Forgery::PrimaryPrepared(ReplicaId(0))));
     // In view 1 the places change.
-    let vote = Vote {
-        view: View(1),
-        ..vote
-    };
-    assert!(
-        world
-            .verify(Message::Statement(
-                world.sign(1, Statement::PrePrepare(vote))
-            ))
-            .is_ok()
-    );
-    assert!(
-        world
-            .verify(Message::Statement(world.sign(0, Statement::Prepare(vote))))
-            .is_ok()
-    );
+    let vote = Vote { view: View(1), ..vote };
+    assert!(world.verify(Message::Statement(world.sign(1, Statement::PrePrepare(vote)))).is_ok());
+    assert!(world.verify(Message::Statement(world.sign(0, Statement::Prepare(vote)))).is_ok());
 }
 
 #[test]
@@ -131,19 +91,12 @@ fn b3_one_request_with_a_forged_signature_voids_the_proposal() {
     let world = World::new(4);
     let good = world.request(0, 1);
     let operations = crate::message::Operations::new([b"forged"]).unwrap();
-    let body = RequestBody {
-        client: ClientId(1),
-        number: RequestNumber(1),
-        operations,
-    };
+    let body = RequestBody { client: ClientId(1), number: RequestNumber(1), operations };
     let forged = Request::new(body, *good.signature());
     let batch = Arc::new(Batch::new(NOW.wall, vec![good, forged]));
     let pre_prepare = world.sign(0, Statement::PrePrepare(vote(1, batch.digest())));
     let verdict = world.verify(Message::Proposal { pre_prepare, batch });
-    assert_eq!(
-        verdict,
-        Err(Forgery::Signature(Author::Client(ClientId(1))))
-    );
+    assert_eq!(verdict, Err(Forgery::Signature(Author::Client(ClientId(1)))));
 }
 
 #[test]
@@ -151,31 +104,16 @@ fn b16_empty_and_oversized_batches_and_requests_are_void() {
     let world = World::new(4);
     let proposal = |batch: Batch| {
         let pre_prepare = world.sign(0, Statement::PrePrepare(vote(1, batch.digest())));
-        world.verify(Message::Proposal {
-            pre_prepare,
-            batch: Arc::new(batch),
-        })
+        world.verify(Message::Proposal { pre_prepare, batch: Arc::new(batch) })
     };
     let requests = |count| (1..=count).map(|number| world.request(0, number)).collect();
-    assert_eq!(
-        proposal(Batch::new(NOW.wall, vec![])),
-        Err(Forgery::BatchBounds)
-    );
+    assert_eq!(proposal(Batch::new(NOW.wall, vec![])), Err(Forgery::BatchBounds));
     assert!(proposal(Batch::new(NOW.wall, requests(4))).is_ok());
-    assert_eq!(
-        proposal(Batch::new(NOW.wall, requests(5))),
-        Err(Forgery::BatchBounds)
-    );
+    assert_eq!(proposal(Batch::new(NOW.wall, requests(5))), Err(Forgery::BatchBounds));
     let long = vec![0; (64 << 10) + 1];
-    for request in [
-        world.request(0, 0),
-        world.request(0, 1 << 63),
-        world.request_for(0, 1, &long),
-    ] {
-        assert_eq!(
-            world.verify(Message::Request(request)),
-            Err(Forgery::RequestBounds)
-        );
+    for request in [world.request(0, 0), world.request(0, 1 << 63), world.request_for(0, 1, &long)]
+    {
+        assert_eq!(world.verify(Message::Request(request)), Err(Forgery::RequestBounds));
     }
     let stranger = RequestBody {
         client: ClientId(2),
@@ -207,27 +145,12 @@ fn c1_a_slot_that_can_never_be_ordered_is_void() {
 fn the_null_digest_is_void_in_view_0_and_checkpoints_fall_on_the_interval() {
     let world = World::new(4);
     let null = world.sign(1, Statement::Prepare(vote(1, Digest::NULL)));
-    assert_eq!(
-        world.verify(Message::Statement(null)),
-        Err(Forgery::NullDigest)
-    );
-    let checkpoint = Checkpoint {
-        sequence: Sequence(5),
-        digest: Digest([1; 32]),
-    };
+    assert_eq!(world.verify(Message::Statement(null)), Err(Forgery::NullDigest));
+    let checkpoint = Checkpoint { sequence: Sequence(5), digest: Digest([1; 32]) };
     let signed = world.sign(1, Statement::Checkpoint(checkpoint));
-    assert_eq!(
-        world.verify(Message::Statement(signed)),
-        Err(Forgery::CheckpointSlot(Sequence(5)))
-    );
-    let proof = StableProof {
-        checkpoint,
-        signatures: Signatures::default(),
-    };
-    assert_eq!(
-        world.verify(Message::Stable(proof)),
-        Err(Forgery::CheckpointSlot(Sequence(5)))
-    );
+    assert_eq!(world.verify(Message::Statement(signed)), Err(Forgery::CheckpointSlot(Sequence(5))));
+    let proof = StableProof { checkpoint, signatures: Signatures::default() };
+    assert_eq!(world.verify(Message::Stable(proof)), Err(Forgery::CheckpointSlot(Sequence(5))));
 }
 
 /// A signature means one thing: kind, cluster, sender and every field are under it.
@@ -239,44 +162,23 @@ fn i5_a_signature_is_good_for_one_kind_one_cluster_and_one_sender() {
     let verdict = |signed| world.verify(Message::Statement(signed)).map(|_| ());
     assert_eq!(verdict(prepare.clone()), Ok(()));
     let forged = Err(Forgery::Signature(Author::Replica(ReplicaId(1))));
-    let as_commit = Signed {
-        statement: Statement::Commit(vote),
-        ..prepare.clone()
-    };
+    let as_commit = Signed { statement: Statement::Commit(vote), ..prepare.clone() };
     assert_eq!(verdict(as_commit), forged);
     let elsewhere = World::named("another", 4).sign(1, Statement::Prepare(vote));
     assert_eq!(verdict(elsewhere), forged);
     let fields = [
-        Vote {
-            view: View(2),
-            ..vote
-        },
-        Vote {
-            sequence: Sequence(2),
-            ..vote
-        },
-        Vote {
-            digest: Digest([8; 32]),
-            ..vote
-        },
+        Vote { view: View(2), ..vote },
+        Vote { sequence: Sequence(2), ..vote },
+        Vote { digest: Digest([8; 32]), ..vote },
     ];
     for vote in fields {
         assert_eq!(
-            verdict(Signed {
-                statement: Statement::Prepare(vote),
-                ..prepare.clone()
-            }),
+            verdict(Signed { statement: Statement::Prepare(vote), ..prepare.clone() }),
             forged
         );
     }
-    let by_another = Signed {
-        sender: ReplicaId(2),
-        ..prepare
-    };
-    assert_eq!(
-        verdict(by_another),
-        Err(Forgery::Signature(Author::Replica(ReplicaId(2))))
-    );
+    let by_another = Signed { sender: ReplicaId(2), ..prepare };
+    assert_eq!(verdict(by_another), Err(Forgery::Signature(Author::Replica(ReplicaId(2)))));
 }
 
 #[test]
@@ -313,15 +215,10 @@ fn a_status_is_bounded_and_in_order() {
             checkpoints: Default::default(),
             slots,
         };
-        world
-            .verify(Message::Statement(world.sign(1, Statement::Status(status))))
-            .map(|_| ())
+        world.verify(Message::Statement(world.sign(1, Statement::Status(status)))).map(|_| ())
     };
     assert_eq!(status((1..=16).map(held).collect()), Ok(()));
-    assert_eq!(
-        status((1..=17).map(held).collect()),
-        Err(Forgery::StatusBounds)
-    );
+    assert_eq!(status((1..=17).map(held).collect()), Err(Forgery::StatusBounds));
     assert_eq!(status(vec![held(2), held(2)]), Err(Forgery::StatusBounds));
     assert_eq!(status(vec![held(2), held(1)]), Err(Forgery::StatusBounds));
 }

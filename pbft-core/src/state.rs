@@ -116,11 +116,7 @@ impl ReplicatedState {
     pub fn new(cluster: Arc<Cluster>, mut application: Box<dyn Application>) -> Self {
         let application_pages = Pages::new();
         application.restore(&application_pages);
-        let sessions = cluster
-            .clients()
-            .iter()
-            .map(|_| Session::default())
-            .collect();
+        let sessions = cluster.clients().iter().map(|_| Session::default()).collect();
         ReplicatedState {
             cluster,
             application,
@@ -159,10 +155,7 @@ impl ReplicatedState {
         view: View,
     ) -> Result<Applied, StateError> {
         if sequence != self.last_applied.next() {
-            return Err(StateError::OutOfOrder {
-                last: self.last_applied,
-                found: sequence,
-            });
+            return Err(StateError::OutOfOrder { last: self.last_applied, found: sequence });
         }
         self.last_applied = sequence;
         let mut applied = Applied::default();
@@ -201,27 +194,15 @@ impl ReplicatedState {
         if let Some(answer) = self.answer(client, request.number(), request.digest())? {
             return Some(reply(request, answer, view));
         }
-        let outcomes = execute(
-            &mut *self.application,
-            self.cluster.constants(),
-            context,
-            request,
-        );
+        let outcomes = execute(&mut *self.application, self.cluster.constants(), context, request);
         let answer = Answer::Executed(outcomes);
-        let kept = Kept {
-            number: request.number(),
-            digest: request.digest(),
-            answer: answer.clone(),
-        };
+        let kept =
+            Kept { number: request.number(), digest: request.digest(), answer: answer.clone() };
         let window = self.cluster.constants().client_window;
         let dropped = self.session_mut(client)?.record(kept, window);
         // Pages must be a function of the state, not of when they were last written: a number that falls
         // out of the window changes its page like one that comes in.
-        self.touched.extend(
-            dropped
-                .chain([request.number()])
-                .map(|number| (client, number)),
-        );
+        self.touched.extend(dropped.chain([request.number()]).map(|number| (client, number)));
         applied.consumed.push((client, request.number()));
         Some(reply(request, answer, view))
     }
@@ -239,14 +220,12 @@ impl ReplicatedState {
         digest: Digest,
     ) -> Option<Option<Answer>> {
         let session = self.sessions.get(usize::try_from(client.0).ok()?)?;
-        Some(
-            match session.known(number, self.cluster.constants().client_window) {
-                Known::Free => None,
-                Known::Stale => Some(Answer::Stale),
-                Known::Kept(kept) if kept.digest == digest => Some(kept.answer.clone()),
-                Known::Kept(_) => Some(Answer::NumberUsed),
-            },
-        )
+        Some(match session.known(number, self.cluster.constants().client_window) {
+            Known::Free => None,
+            Known::Stale => Some(Answer::Stale),
+            Known::Kept(kept) if kept.digest == digest => Some(kept.answer.clone()),
+            Known::Kept(_) => Some(Answer::NumberUsed),
+        })
     }
 
     /// The reply to a request that was consumed before, for a client that asks again.
@@ -258,13 +237,7 @@ impl ReplicatedState {
         view: View,
     ) -> Option<Reply> {
         let answer = self.answer(client, number, digest)??;
-        Some(Reply {
-            client,
-            number,
-            digest,
-            answer,
-            view,
-        })
+        Some(Reply { client, number, digest, answer, view })
     }
 
     /// Digest of the whole replicated state after the last applied slot: slot, agreed time, sessions,
@@ -292,9 +265,7 @@ impl ReplicatedState {
         let window = self.cluster.constants().client_window;
         let touched = core::mem::take(&mut self.touched);
         for (client, number) in touched {
-            let Some(session) = usize::try_from(client.0)
-                .ok()
-                .and_then(|i| self.sessions.get(i))
+            let Some(session) = usize::try_from(client.0).ok().and_then(|i| self.sessions.get(i))
             else {
                 continue;
             };

@@ -9,11 +9,7 @@ const VIEW: View = View(0);
 fn apply(state: &mut ReplicatedState, slot: u64, time: u64, requests: Vec<Request>) -> Vec<Answer> {
     let batch = Batch::new(WallTime(time), requests);
     let applied = state.apply(Sequence(slot), Some(&batch), VIEW).unwrap();
-    applied
-        .replies
-        .into_iter()
-        .map(|reply| reply.answer)
-        .collect()
+    applied.replies.into_iter().map(|reply| reply.answer).collect()
 }
 
 fn done(text: &str) -> Answer {
@@ -30,20 +26,11 @@ fn b1_a_request_ordered_twice_in_one_batch_or_in_two_slots_is_executed_once() {
     let mut state = state(&world);
     let request = world.request_for(0, 1, b"a");
     let answers = apply(&mut state, 1, 5, vec![request.clone(), request.clone()]);
-    assert_eq!(
-        answers,
-        vec![done("1"), done("1")],
-        "the duplicate gets the kept reply"
-    );
-    assert_eq!(
-        apply(&mut state, 2, 6, vec![request.clone()]),
-        vec![done("1")]
-    );
+    assert_eq!(answers, vec![done("1"), done("1")], "the duplicate gets the kept reply");
+    assert_eq!(apply(&mut state, 2, 6, vec![request.clone()]), vec![done("1")]);
     assert_eq!(recorded(&state), "a");
     let digest = request.digest();
-    let kept = state
-        .kept_reply(ClientId(0), RequestNumber(1), digest, VIEW)
-        .unwrap();
+    let kept = state.kept_reply(ClientId(0), RequestNumber(1), digest, VIEW).unwrap();
     assert_eq!(kept.answer, done("1"));
 }
 
@@ -56,12 +43,8 @@ fn b4_a_number_used_for_other_operations_is_refused_and_a_stale_one_is_a_no_op()
     assert_eq!(used, vec![Answer::NumberUsed]);
     // W is 8: with 9 consumed, 1 falls out, and 2 is free still.
     apply(&mut state, 3, 7, vec![world.request_for(0, 9, b"c")]);
-    let answers = apply(
-        &mut state,
-        4,
-        8,
-        vec![world.request_for(0, 1, b"a"), world.request_for(0, 2, b"d")],
-    );
+    let answers =
+        apply(&mut state, 4, 8, vec![world.request_for(0, 1, b"a"), world.request_for(0, 2, b"d")]);
     assert_eq!(answers, vec![Answer::Stale, done("3")]);
     assert_eq!(recorded(&state), "acd");
 }
@@ -70,18 +53,9 @@ fn b4_a_number_used_for_other_operations_is_refused_and_a_stale_one_is_a_no_op()
 fn b5_a_jump_in_numbers_harms_its_own_client_only() {
     let world = World::new(4);
     let mut state = state(&world);
-    apply(
-        &mut state,
-        1,
-        5,
-        vec![world.request_for(0, RequestNumber::BOUND.0 - 1, b"a")],
-    );
-    let answers = apply(
-        &mut state,
-        2,
-        6,
-        vec![world.request_for(0, 1, b"x"), world.request_for(1, 1, b"b")],
-    );
+    apply(&mut state, 1, 5, vec![world.request_for(0, RequestNumber::BOUND.0 - 1, b"a")]);
+    let answers =
+        apply(&mut state, 2, 6, vec![world.request_for(0, 1, b"x"), world.request_for(1, 1, b"b")]);
     assert_eq!(answers, vec![Answer::Stale, done("2")]);
 }
 
@@ -114,9 +88,7 @@ fn slot_time_and_application_all_change_the_digest() {
     let world = World::new(4);
     let digest = |requests: &[(u64, &[u8])], time, null| {
         let mut state = state(&world);
-        let requests = requests
-            .iter()
-            .map(|(number, op)| world.request_for(0, *number, op));
+        let requests = requests.iter().map(|(number, op)| world.request_for(0, *number, op));
         apply(&mut state, 1, time, requests.collect());
         if null {
             state.apply(Sequence(2), None, VIEW).unwrap();
@@ -145,10 +117,7 @@ fn l3_agreed_time_never_goes_back_and_null_keeps_it() {
     apply(&mut state, 2, 20, vec![world.request(0, 2)]);
     assert_eq!(state.time(), WallTime(50));
     state.apply(Sequence(3), None, VIEW).unwrap();
-    assert_eq!(
-        (state.time(), state.last_applied()),
-        (WallTime(50), Sequence(3))
-    );
+    assert_eq!((state.time(), state.last_applied()), (WallTime(50), Sequence(3)));
 }
 
 #[test]
@@ -167,11 +136,7 @@ fn a_slot_out_of_order_changes_nothing() {
 
 fn envelope(world: &World, operations: &[&[u8]]) -> Request {
     let operations = Operations::new(operations).unwrap();
-    let body = RequestBody {
-        client: ClientId(0),
-        number: RequestNumber(1),
-        operations,
-    };
+    let body = RequestBody { client: ClientId(0), number: RequestNumber(1), operations };
     body.sign(&world.cluster, &client_key(0))
 }
 
@@ -179,15 +144,8 @@ fn envelope(world: &World, operations: &[&[u8]]) -> Request {
 fn operations_of_one_request_have_an_outcome_each_in_order() {
     let world = World::new(4);
     let mut state = state(&world);
-    let answers = apply(
-        &mut state,
-        1,
-        5,
-        vec![envelope(&world, &[b"a", b"refuse", b"b"])],
-    );
-    let [Answer::Executed(outcomes)] = &answers[..] else {
-        panic!("{answers:?}")
-    };
+    let answers = apply(&mut state, 1, 5, vec![envelope(&world, &[b"a", b"refuse", b"b"])]);
+    let [Answer::Executed(outcomes)] = &answers[..] else { panic!("{answers:?}") };
     assert!(
         matches!(&outcomes[..], [Outcome::Done(_), Outcome::Refused(refusal), Outcome::Done(_)] if refusal.code() == 7)
     );
@@ -200,13 +158,8 @@ fn results_beyond_the_bound_are_a_deterministic_error_and_the_reply_stays_within
     let mut state = state(&world);
     let request = envelope(&world, &[b"size 40000", b"size 40000", b"size 10"]);
     let answers = apply(&mut state, 1, 5, vec![request]);
-    let [answer @ Answer::Executed(outcomes)] = &answers[..] else {
-        panic!("{answers:?}")
-    };
-    assert!(matches!(
-        &outcomes[..],
-        [Outcome::Done(_), Outcome::ResultTooLong, Outcome::Done(_)]
-    ));
+    let [answer @ Answer::Executed(outcomes)] = &answers[..] else { panic!("{answers:?}") };
+    assert!(matches!(&outcomes[..], [Outcome::Done(_), Outcome::ResultTooLong, Outcome::Done(_)]));
     let bound = usize::try_from(world.cluster.constants().results_bytes_max).unwrap();
     assert!(wire::encode_bare(answer).len() <= bound);
 }
@@ -220,9 +173,7 @@ fn every_operation_has_a_seed_of_its_own_that_all_replicas_share() {
     };
     let seeds = run(&mut one);
     assert_eq!(seeds, run(&mut other));
-    let [Answer::Executed(outcomes)] = &seeds[..] else {
-        panic!("{seeds:?}")
-    };
+    let [Answer::Executed(outcomes)] = &seeds[..] else { panic!("{seeds:?}") };
     assert_ne!(outcomes[0], outcomes[1]);
 }
 

@@ -24,10 +24,7 @@ use crate::types::{
 };
 
 /// The clock of all tests that need none.
-pub(crate) const NOW: Time = Time {
-    instant: Instant(1_000_000),
-    wall: WallTime(1_000_000_000),
-};
+pub(crate) const NOW: Time = Time { instant: Instant(1_000_000), wall: WallTime(1_000_000_000) };
 
 pub(crate) struct World {
     pub(crate) cluster: Arc<Cluster>,
@@ -83,53 +80,32 @@ impl World {
 
     pub(crate) fn request_for(&self, client: u32, number: u64, operation: &[u8]) -> Request {
         let operations = Operations::new([operation]).unwrap();
-        let body = RequestBody {
-            client: ClientId(client),
-            number: RequestNumber(number),
-            operations,
-        };
+        let body =
+            RequestBody { client: ClientId(client), number: RequestNumber(number), operations };
         body.sign(&self.cluster, &client_key(client))
     }
 
     pub(crate) fn batch(&self, numbers: &[u64]) -> Arc<Batch> {
-        let requests = numbers
-            .iter()
-            .map(|number| self.request(0, *number))
-            .collect();
+        let requests = numbers.iter().map(|number| self.request(0, *number)).collect();
         Arc::new(Batch::new(NOW.wall, requests))
     }
 
     pub(crate) fn sign(&self, sender: u32, statement: Statement) -> Signed {
-        signed::sign(
-            &self.cluster,
-            &replica_key(sender),
-            ReplicaId(sender),
-            statement,
-        )
+        signed::sign(&self.cluster, &replica_key(sender), ReplicaId(sender), statement)
     }
 
     pub(crate) fn verify(&self, message: Message) -> Result<Verified, Forgery> {
-        signed::verify(
-            &self.cluster,
-            &self.verifier,
-            &mut Cache::default(),
-            message,
-        )
+        signed::verify(&self.cluster, &self.verifier, &mut Cache::default(), message)
     }
 
     pub(crate) fn statement(&self, sender: u32, statement: Statement) -> Verified {
-        self.verify(Message::Statement(self.sign(sender, statement)))
-            .unwrap()
+        self.verify(Message::Statement(self.sign(sender, statement))).unwrap()
     }
 
     pub(crate) fn proposal(&self, sequence: u64, batch: &Arc<Batch>) -> Verified {
         let vote = vote(sequence, batch.digest());
         let pre_prepare = self.sign(0, Statement::PrePrepare(vote));
-        self.verify(Message::Proposal {
-            pre_prepare,
-            batch: Arc::clone(batch),
-        })
-        .unwrap()
+        self.verify(Message::Proposal { pre_prepare, batch: Arc::clone(batch) }).unwrap()
     }
 
     pub(crate) fn prepare(&self, sender: u32, sequence: u64, digest: Digest) -> Verified {
@@ -141,20 +117,13 @@ impl World {
     }
 
     pub(crate) fn checkpoint(&self, sender: u32, sequence: u64, digest: Digest) -> Verified {
-        let checkpoint = Checkpoint {
-            sequence: Sequence(sequence),
-            digest,
-        };
+        let checkpoint = Checkpoint { sequence: Sequence(sequence), digest };
         self.statement(sender, Statement::Checkpoint(checkpoint))
     }
 }
 
 pub(crate) fn vote(sequence: u64, digest: Digest) -> Vote {
-    Vote {
-        view: View(0),
-        sequence: Sequence(sequence),
-        digest,
-    }
+    Vote { view: View(0), sequence: Sequence(sequence), digest }
 }
 
 /// Steps a replica with a message, makes its writes durable and its own votes known to itself, as a host
@@ -178,11 +147,7 @@ pub(crate) fn drive(world: &World, replica: &mut Replica, input: Input) -> (Verd
         for action in &out {
             match action {
                 Action::Persist { id, .. } => inputs.push_back(Input::Durable(*id)),
-                Action::Say {
-                    to: To::All,
-                    statement,
-                    batch,
-                } => {
+                Action::Say { to: To::All, statement, batch } => {
                     let id = replica.id();
                     let key = replica_key(id.0);
                     let own = signed::sign_message(

@@ -27,9 +27,7 @@ impl Votes {
     pub fn matching(&self, vote: &Vote, needed: usize) -> Option<Signatures> {
         let equal = self.0.iter().filter(|(_, (theirs, _))| theirs == vote);
         let signatures = Signatures::new(
-            equal
-                .map(|(sender, (_, signature))| (*sender, *signature))
-                .take(needed),
+            equal.map(|(sender, (_, signature))| (*sender, *signature)).take(needed),
         );
         (signatures.len() == needed).then_some(signatures)
     }
@@ -103,33 +101,17 @@ impl Slot {
             body: digest.is_some_and(|digest| self.body_of(&digest).is_some()),
             committed: self.committed.is_some(),
             // Once prepared, nobody's Prepare is needed any more.
-            prepares: if self.prepared.is_some() {
-                everyone
-            } else {
-                self.prepares.senders()
-            },
+            prepares: if self.prepared.is_some() { everyone } else { self.prepares.senders() },
             commits: self.commits.senders(),
         }
     }
 
     /// The own signed vote of a kind, as it was said, for saying it again.
     pub fn vote_of(&self, sender: ReplicaId, commit: bool) -> Option<Signed> {
-        let votes = if commit {
-            &self.commits
-        } else {
-            &self.prepares
-        };
+        let votes = if commit { &self.commits } else { &self.prepares };
         let (vote, signature) = votes.of(sender)?;
-        let statement = if commit {
-            Statement::Commit(*vote)
-        } else {
-            Statement::Prepare(*vote)
-        };
-        Some(Signed {
-            sender,
-            statement,
-            signature: *signature,
-        })
+        let statement = if commit { Statement::Commit(*vote) } else { Statement::Prepare(*vote) };
+        Some(Signed { sender, statement, signature: *signature })
     }
 }
 
@@ -157,11 +139,7 @@ pub enum Place {
 impl Window {
     /// An empty window of `length` slots above slot 0.
     pub fn new(length: u64) -> Self {
-        Window {
-            stable: Sequence(0),
-            length,
-            slots: BTreeMap::new(),
-        }
+        Window { stable: Sequence(0), length, slots: BTreeMap::new() }
     }
 
     /// h, the last stable checkpoint.
@@ -187,8 +165,8 @@ impl Window {
         }
     }
 
-    /// Whether a commit certificate for `sequence` may be kept: in the window, or within two windows
-    /// above what was executed, for one who is catching up.
+    /// Whether Commits and commit certificates for `sequence` may be kept: in the window, or within two
+    /// windows above what was executed, for one who is catching up.
     pub fn keeps_certificate(&self, sequence: Sequence, executed: Sequence) -> bool {
         let behind = sequence > executed && sequence <= executed.plus(2 * self.length);
         behind || matches!(self.place(sequence), Place::Inside | Place::Ahead)

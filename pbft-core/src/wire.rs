@@ -127,10 +127,7 @@ pub(crate) fn decode_count<D: Decoder>(
     bytes_each: usize,
 ) -> Result<usize, DecodeError> {
     let count = usize::try_from(u32::decode(decoder)?).map_err(|_| malformed())?;
-    need(
-        decoder,
-        count.checked_mul(bytes_each).ok_or_else(malformed)?,
-    )?;
+    need(decoder, count.checked_mul(bytes_each).ok_or_else(malformed)?)?;
     Ok(count)
 }
 
@@ -164,10 +161,7 @@ pub(crate) fn decode_blob<D: Decoder>(decoder: &mut D) -> Result<Bytes, DecodeEr
     let length = decode_count(decoder, 1)?;
     decoder.claim_bytes_read(length)?;
     let reader = decoder.reader();
-    let bytes = reader
-        .peek_read(length)
-        .map(Bytes::copy_from_slice)
-        .ok_or_else(malformed)?;
+    let bytes = reader.peek_read(length).map(Bytes::copy_from_slice).ok_or_else(malformed)?;
     reader.consume(length);
     Ok(bytes)
 }

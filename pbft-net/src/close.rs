@@ -67,9 +67,7 @@ impl CloseCode {
         let ConnectionError::ApplicationClosed(close) = error else {
             return None;
         };
-        Self::ALL
-            .into_iter()
-            .find(|code| code.wire() == close.error_code)
+        Self::ALL.into_iter().find(|code| code.wire() == close.error_code)
     }
 
     /// Whether this code says that the closing end does not want us, rather than that it goes away.
@@ -88,16 +86,10 @@ pub(crate) fn explain(error: &ConnectionError) -> String {
         ConnectionError::ApplicationClosed(close) => {
             let code = CloseCode::received(error);
             // The text is the peer's: escaped, and cut, before it reaches a log.
-            let reason: String = String::from_utf8_lossy(&close.reason)
-                .chars()
-                .take(300)
-                .collect();
+            let reason: String = String::from_utf8_lossy(&close.reason).chars().take(300).collect();
             match code {
                 Some(code) => format!("the other end closed with {code:?}: {reason:?}"),
-                None => format!(
-                    "the other end closed with code {}: {reason:?}",
-                    close.error_code
-                ),
+                None => format!("the other end closed with code {}: {reason:?}", close.error_code),
             }
         }
         ConnectionError::ConnectionClosed(close) => match u64::from(close.error_code) {

@@ -27,10 +27,7 @@ pub(crate) async fn run(
     node: Node,
     port: Port,
 ) -> bool {
-    let greeted = timeout(
-        shared.limits.hello_deadline,
-        greet(shared, &connection, node, port),
-    );
+    let greeted = timeout(shared.limits.hello_deadline, greet(shared, &connection, node, port));
     let streams = match greeted.await {
         Ok(Ok(streams)) => streams,
         Ok(Err(code)) => {
@@ -91,21 +88,12 @@ async fn greet(
     let greeting = hello::encode(&shared.identity, shared.me);
     let length = prefix(&greeting).unwrap_or_default();
     let opening = [&[Lane::Urgent.tag()][..], &length[..], &greeting[..]].concat();
-    urgent_out
-        .write_all(&opening)
-        .await
-        .map_err(|_| CloseCode::Dropped)?;
-    bulk_out
-        .write_all(&[Lane::Bulk.tag()])
-        .await
-        .map_err(|_| CloseCode::Dropped)?;
+    urgent_out.write_all(&opening).await.map_err(|_| CloseCode::Dropped)?;
+    bulk_out.write_all(&[Lane::Bulk.tag()]).await.map_err(|_| CloseCode::Dropped)?;
 
     let mut urgent_in = connection.accept_uni().await.map_err(lost)?;
     let mut tag = [0];
-    urgent_in
-        .read_exact(&mut tag)
-        .await
-        .map_err(|_| CloseCode::BadStream)?;
+    urgent_in.read_exact(&mut tag).await.map_err(|_| CloseCode::BadStream)?;
     if tag != [Lane::Urgent.tag()] {
         shared.counters.streams_invalid.bump();
         return Err(CloseCode::BadStream);
@@ -123,13 +111,7 @@ async fn greet(
                 judge(shared, node, &frame)?;
                 let rest = chunk.bytes.slice_ref(input);
                 decoder.set_frame_bytes_max(shared.limits.lane(port, Lane::Urgent).frame_bytes_max);
-                return Ok(Streams {
-                    urgent_out,
-                    bulk_out,
-                    urgent_in,
-                    rest,
-                    decoder,
-                });
+                return Ok(Streams { urgent_out, bulk_out, urgent_in, rest, decoder });
             }
             Err(_) => {
                 shared.counters.hello_malformed.bump();
@@ -162,11 +144,7 @@ fn refuse(shared: &Shared, connection: &Connection, node: Node, code: CloseCode)
         return;
     }
     tracing::debug!(here = %shared.me, %node, ?code, "connection refused");
-    close(
-        connection,
-        code,
-        &format!("{} refuses {node}: {code:?}", shared.me),
-    );
+    close(connection, code, &format!("{} refuses {node}: {code:?}", shared.me));
 }
 
 /// Moves frames until the connection ends. Returns the code to close it with, if it is for us to close.
@@ -178,17 +156,9 @@ async fn serve(
     queues: &PerLane<LaneQueue>,
     streams: Streams,
 ) -> Option<CloseCode> {
-    let Streams {
-        urgent_out,
-        bulk_out,
-        urgent_in,
-        rest,
-        decoder,
-    } = streams;
+    let Streams { urgent_out, bulk_out, urgent_in, rest, decoder } = streams;
     let writing = async {
-        let urgent = queues
-            .get(Lane::Urgent)
-            .write_to(urgent_out, &shared.counters);
+        let urgent = queues.get(Lane::Urgent).write_to(urgent_out, &shared.counters);
         let bulk = queues.get(Lane::Bulk).write_to(bulk_out, &shared.counters);
         let (urgent, bulk) = tokio::try_join!(urgent, bulk).ok()?;
         // Everything is written; `stopped` ends when it is acknowledged.
@@ -200,22 +170,12 @@ async fn serve(
         Some(CloseCode::Shutdown)
     };
     let reading = async {
-        let mut urgent = Reader {
-            shared,
-            serial,
-            lane: Lane::Urgent,
-            decoder,
-        };
+        let mut urgent = Reader { shared, serial, lane: Lane::Urgent, decoder };
         let bulk = async {
             let stream = second_stream(shared, connection).await?;
             let limits = shared.limits.lane(port, Lane::Bulk);
             let decoder = FrameDecoder::new(limits.frame_bytes_max);
-            let mut bulk = Reader {
-                shared,
-                serial,
-                lane: Lane::Bulk,
-                decoder,
-            };
+            let mut bulk = Reader { shared, serial, lane: Lane::Bulk, decoder };
             bulk.read(Bytes::new(), stream).await
         };
         match tokio::try_join!(urgent.read(rest, urgent_in), bulk) {
@@ -233,10 +193,7 @@ async fn serve(
 }
 
 async fn second_stream(shared: &Shared, connection: &Connection) -> Result<RecvStream, CloseCode> {
-    let mut stream = connection
-        .accept_uni()
-        .await
-        .map_err(|_| CloseCode::Dropped)?;
+    let mut stream = connection.accept_uni().await.map_err(|_| CloseCode::Dropped)?;
     let mut tag = [0];
     let read = timeout(shared.limits.message_deadline, stream.read_exact(&mut tag)).await;
     if !matches!(read, Ok(Ok(()))) || tag != [Lane::Bulk.tag()] {
@@ -274,11 +231,7 @@ impl Reader<'_> {
                 }
             }
             if !frames.is_empty()
-                && !self
-                    .shared
-                    .inbox
-                    .push(self.serial, self.lane, &mut frames)
-                    .await
+                && !self.shared.inbox.push(self.serial, self.lane, &mut frames).await
             {
                 return Err(CloseCode::Dropped);
             }

@@ -32,13 +32,7 @@ pub(crate) struct FrameDecoder {
 impl FrameDecoder {
     pub(crate) fn new(frame_bytes_max: usize) -> Self {
         let prefix = [0; PREFIX_BYTES];
-        Self {
-            frame_bytes_max,
-            prefix,
-            prefix_filled: 0,
-            missing: 0,
-            body: Vec::new(),
-        }
+        Self { frame_bytes_max, prefix, prefix_filled: 0, missing: 0, body: Vec::new() }
     }
 
     pub(crate) fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
@@ -104,10 +98,7 @@ mod tests {
     use super::*;
 
     fn encoded(frames: &[&[u8]]) -> Vec<u8> {
-        frames
-            .iter()
-            .flat_map(|frame| [&prefix(frame).unwrap(), *frame].concat())
-            .collect()
+        frames.iter().flat_map(|frame| [&prefix(frame).unwrap(), *frame].concat()).collect()
     }
 
     #[test]
@@ -145,9 +136,6 @@ mod tests {
 
     #[test]
     fn an_empty_frame_is_refused() {
-        assert_eq!(
-            FrameDecoder::new(9).next(&mut &[0; 4][..]),
-            Err(FrameError::Empty)
-        );
+        assert_eq!(FrameDecoder::new(9).next(&mut &[0; 4][..]), Err(FrameError::Empty));
     }
 }

@@ -94,12 +94,7 @@ pub struct Gate {
 impl Gate {
     /// A gate for members and clients of `cluster`.
     pub fn new(cluster: Arc<Cluster>, verifier: Box<dyn Verifier>) -> Self {
-        Gate {
-            cluster,
-            verifier,
-            cache: Cache::default(),
-            counts: BTreeMap::new(),
-        }
+        Gate { cluster, verifier, cache: Cache::default(), counts: BTreeMap::new() }
     }
 
     /// Passes a frame from a peer, if `replica` has use for it and it holds.
@@ -146,20 +141,15 @@ impl Gate {
             ClientMessage::Request(request) if request.client() != client => {
                 Err(Rejection::NotOwn(request.client()))
             }
-            ClientMessage::Request(request) => self
-                .verify(replica, Message::Request(request))
-                .map(FromClient::Request),
+            ClientMessage::Request(request) => {
+                self.verify(replica, Message::Request(request)).map(FromClient::Request)
+            }
         }
     }
 
     fn verify(&mut self, replica: &Replica, message: Message) -> Result<Verified, Rejection> {
         replica.wants(&message).map_err(Rejection::Unneeded)?;
-        Ok(signed::verify(
-            &self.cluster,
-            &*self.verifier,
-            &mut self.cache,
-            message,
-        )?)
+        Ok(signed::verify(&self.cluster, &*self.verifier, &mut self.cache, message)?)
     }
 
     fn count<T>(&mut self, outcome: Result<T, Rejection>) -> Result<T, Rejection> {
@@ -172,9 +162,6 @@ impl Gate {
 
 impl fmt::Debug for Gate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Gate")
-            .field("counts", &self.counts)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Gate").field("counts", &self.counts).finish_non_exhaustive()
     }
 }

@@ -113,12 +113,8 @@ pub(crate) fn judge(ours: &Identity, owner: Node, bytes: &[u8]) -> Result<(), He
     if version != ours.wire_version {
         return Err(HelloError::Version(ours.wire_version, version));
     }
-    let (cluster, rest) = rest
-        .split_first_chunk::<32>()
-        .ok_or(HelloError::Malformed)?;
-    let (configuration, rest) = rest
-        .split_first_chunk::<32>()
-        .ok_or(HelloError::Malformed)?;
+    let (cluster, rest) = rest.split_first_chunk::<32>().ok_or(HelloError::Malformed)?;
+    let (configuration, rest) = rest.split_first_chunk::<32>().ok_or(HelloError::Malformed)?;
     let claimed = match rest {
         [0, id @ ..] => Node::Replica(ReplicaId(id_in(id)?)),
         [1, id @ ..] => Node::Client(ClientId(id_in(id)?)),
@@ -138,10 +134,7 @@ pub(crate) fn judge(ours: &Identity, owner: Node, bytes: &[u8]) -> Result<(), He
 }
 
 fn id_in(bytes: &[u8]) -> Result<u32, HelloError> {
-    bytes
-        .try_into()
-        .map(u32::from_le_bytes)
-        .map_err(|_| HelloError::Malformed)
+    bytes.try_into().map(u32::from_le_bytes).map_err(|_| HelloError::Malformed)
 }
 
 impl fmt::Display for HelloError {
@@ -154,11 +147,8 @@ impl fmt::Display for HelloError {
 mod tests {
     use super::*;
 
-    const OURS: Identity = Identity {
-        wire_version: 1,
-        cluster: Digest([2; 32]),
-        configuration: Digest([3; 32]),
-    };
+    const OURS: Identity =
+        Identity { wire_version: 1, cluster: Digest([2; 32]), configuration: Digest([3; 32]) };
     const PEER: Node = Node::Replica(ReplicaId(2));
 
     #[test]
@@ -167,18 +157,12 @@ mod tests {
         assert!(hello.len() <= HELLO_BYTES_MAX);
         assert_eq!(judge(&OURS, PEER, &hello), Ok(()));
         let other = Node::Client(ClientId(2));
-        assert_eq!(
-            judge(&OURS, other, &hello),
-            Err(HelloError::Impostor(other, PEER))
-        );
+        assert_eq!(judge(&OURS, other, &hello), Err(HelloError::Impostor(other, PEER)));
     }
 
     #[test]
     fn a_mismatch_names_the_field_both_values_and_the_remedy() {
-        let theirs = Identity {
-            configuration: Digest([0xbb; 32]),
-            ..OURS
-        };
+        let theirs = Identity { configuration: Digest([0xbb; 32]), ..OURS };
         let error = judge(&OURS, PEER, &encode(&theirs, PEER)).unwrap_err();
         assert_eq!(
             error.explain(Node::Replica(ReplicaId(0)), PEER),

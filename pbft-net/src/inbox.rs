@@ -114,11 +114,7 @@ impl Inbox {
         for serial in stale {
             counters.dropped_inbound.add(state.forget(serial));
         }
-        let connection = Connection {
-            node,
-            lanes: PerLane { urgent, bulk },
-            closed: false,
-        };
+        let connection = Connection { node, lanes: PerLane { urgent, bulk }, closed: false };
         state.connections.insert(serial, connection);
         let presence = state.nodes.entry(node).or_default();
         presence.connections += 1;
@@ -158,9 +154,7 @@ impl Inbox {
         loop {
             let room = {
                 let mut state = self.lock();
-                let State {
-                    connections, ready, ..
-                } = &mut *state;
+                let State { connections, ready, .. } = &mut *state;
                 let Some(connection) = connections.get_mut(&serial) else {
                     return false;
                 };
@@ -282,10 +276,7 @@ impl State {
 
     fn closed_of(&self, node: Node) -> impl Iterator<Item = Serial> {
         let closed = move |connection: &Connection| connection.closed && connection.node == node;
-        self.connections
-            .iter()
-            .filter(move |(_, it)| closed(it))
-            .map(|(serial, _)| *serial)
+        self.connections.iter().filter(move |(_, it)| closed(it)).map(|(serial, _)| *serial)
     }
 }
 

@@ -51,10 +51,7 @@ pub(crate) struct PerLane<T> {
 
 impl<T> PerLane<T> {
     pub(crate) fn new(mut make: impl FnMut(Lane) -> T) -> Self {
-        Self {
-            urgent: make(Lane::Urgent),
-            bulk: make(Lane::Bulk),
-        }
+        Self { urgent: make(Lane::Urgent), bulk: make(Lane::Bulk) }
     }
 
     pub(crate) fn get(&self, lane: Lane) -> &T {
@@ -184,9 +181,7 @@ impl LaneQueue {
                         continue;
                     };
                     let bytes = prefix.len() + frame.len();
-                    stream
-                        .write_all_chunks(&mut [Bytes::copy_from_slice(&prefix), frame])
-                        .await?;
+                    stream.write_all_chunks(&mut [Bytes::copy_from_slice(&prefix), frame]).await?;
                     counters.frames_sent.bump();
                     counters.bytes_sent.add(bytes);
                     counters.writes.bump();
@@ -279,12 +274,7 @@ mod tests {
     fn small_frames_share_a_write_and_a_large_one_has_its_own() {
         let (queue, counters) = (queue(100, 1 << 20), Counters::default());
         let large = Bytes::from(vec![9; COALESCED_BYTES_MAX]);
-        for frame in [
-            Bytes::from("a"),
-            Bytes::from("b"),
-            large.clone(),
-            Bytes::from("c"),
-        ] {
+        for frame in [Bytes::from("a"), Bytes::from("b"), large.clone(), Bytes::from("c")] {
             queue.push(frame, &counters);
         }
         let mut buffer = BytesMut::new();

@@ -62,7 +62,5 @@ pub(crate) fn listed(
     keys: &[PublicKey],
     node: impl Fn(u32) -> Node,
 ) -> impl Iterator<Item = (PublicKey, Node)> {
-    (0_u32..)
-        .zip(keys)
-        .map(move |(index, key)| (*key, node(index)))
+    (0_u32..).zip(keys).map(move |(index, key)| (*key, node(index)))
 }

@@ -148,13 +148,11 @@ impl NetLimits {
     pub fn validate(&self) -> Result<(), NetError> {
         let rules = [
             (
-                self.lanes()
-                    .all(|lane| lane.frame_bytes_max >= HELLO_BYTES_MAX),
+                self.lanes().all(|lane| lane.frame_bytes_max >= HELLO_BYTES_MAX),
                 "frame_bytes_max must be at least 128 bytes, room for a HELLO",
             ),
             (
-                self.lanes()
-                    .all(|lane| u32::try_from(lane.frame_bytes_max).is_ok()),
+                self.lanes().all(|lane| u32::try_from(lane.frame_bytes_max).is_ok()),
                 "frame_bytes_max must fit the 32-bit length prefix",
             ),
             (
@@ -163,28 +161,23 @@ impl NetLimits {
                 "every lane queue must hold at least one frame",
             ),
             (
-                self.lanes()
-                    .all(|lane| lane.outbound_bytes_max >= lane.frame_bytes_max),
+                self.lanes().all(|lane| lane.outbound_bytes_max >= lane.frame_bytes_max),
                 "outbound_bytes_max must hold at least one frame of frame_bytes_max",
             ),
             (
-                self.lanes()
-                    .all(|lane| lane.inbound_bytes_max >= lane.frame_bytes_max),
+                self.lanes().all(|lane| lane.inbound_bytes_max >= lane.frame_bytes_max),
                 "inbound_bytes_max must hold at least one frame of frame_bytes_max",
             ),
             (
-                self.windows()
-                    .all(|window| window.stream_bytes >= 16 * 1024),
+                self.windows().all(|window| window.stream_bytes >= 16 * 1024),
                 "stream_bytes must be at least 16 KiB",
             ),
             (
-                self.windows()
-                    .all(|window| window.receive_bytes / 2 >= window.stream_bytes),
+                self.windows().all(|window| window.receive_bytes / 2 >= window.stream_bytes),
                 "receive_bytes must be at least twice stream_bytes: a full bulk lane must not block the urgent one",
             ),
             (
-                self.windows()
-                    .all(|window| window.send_bytes / 2 >= window.stream_bytes),
+                self.windows().all(|window| window.send_bytes / 2 >= window.stream_bytes),
                 "send_bytes must be at least twice stream_bytes: a full bulk lane must not block the urgent one",
             ),
             (
@@ -209,14 +202,8 @@ impl NetLimits {
                 self.reconnect_min <= self.reconnect_max,
                 "reconnect_min must not exceed reconnect_max",
             ),
-            (
-                self.penalty_min <= self.penalty_max,
-                "penalty_min must not exceed penalty_max",
-            ),
-            (
-                self.connections_per_client_max >= 1,
-                "connections_per_client_max must be at least 1",
-            ),
+            (self.penalty_min <= self.penalty_max, "penalty_min must not exceed penalty_max"),
+            (self.connections_per_client_max >= 1, "connections_per_client_max must be at least 1"),
             (
                 self.client_connections_max >= self.connections_per_client_max,
                 "client_connections_max must be at least connections_per_client_max",
@@ -306,10 +293,7 @@ mod tests {
         let mut limits = NetLimits::default();
         limits.keep_alive = limits.idle_timeout;
         let error = limits.validate().unwrap_err().to_string();
-        assert!(
-            error.contains("keep_alive must be at most half of idle_timeout"),
-            "{error}"
-        );
+        assert!(error.contains("keep_alive must be at most half of idle_timeout"), "{error}");
         let mut limits = NetLimits::default();
         limits.peer_bulk.inbound_bytes_max = 1000;
         let error = limits.validate().unwrap_err().to_string();

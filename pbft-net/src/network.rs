@@ -50,12 +50,7 @@ impl ReplicaSockets {
     pub fn bind(peer: SocketAddr, client: SocketAddr) -> Result<Self, NetError> {
         let (peer, peer_address) = bind(peer)?;
         let (client, client_address) = bind(client)?;
-        Ok(ReplicaSockets {
-            peer,
-            client,
-            peer_address,
-            client_address,
-        })
+        Ok(ReplicaSockets { peer, client, peer_address, client_address })
     }
 
     /// Where peers reach the replica.
@@ -132,17 +127,8 @@ impl Network {
         config: ReplicaNetworkConfig,
     ) -> Result<Self, NetError> {
         config.limits.validate()?;
-        let ReplicaNetworkConfig {
-            id,
-            tls_key,
-            members,
-            clients,
-            identity,
-            limits,
-        } = config;
-        let own = usize::try_from(id.0)
-            .ok()
-            .and_then(|index| members.get(index));
+        let ReplicaNetworkConfig { id, tls_key, members, clients, identity, limits } = config;
+        let own = usize::try_from(id.0).ok().and_then(|index| members.get(index));
         if own.map(|own| own.tls_key) != Some(tls_key.public()) {
             let reason = format!("the TLS key of {id:?} is not the one its entry lists");
             return Err(NetError::InvalidConfig { reason });
@@ -151,22 +137,12 @@ impl Network {
         let peers = Roster::new(listed(&keys, |index| Node::Replica(ReplicaId(index))))?;
         let callers = Roster::new(listed(&clients, |index| Node::Client(ClientId(index))))?;
         let shared = Arc::new(Shared::new(Node::Replica(id), identity, limits));
-        let mut network = Network {
-            shared,
-            endpoints: Vec::new(),
-            tasks: Vec::new(),
-        };
+        let mut network = Network { shared, endpoints: Vec::new(), tasks: Vec::new() };
         let peer = network.listen(sockets.peer, Port::Peer, &tls_key, peers)?;
         network.listen(sockets.client, Port::Client, &tls_key, callers)?;
         // One of two dials, the higher: no race to settle.
         for (index, member) in (0..id.0).zip(&members) {
-            network.dial(
-                &peer,
-                Port::Peer,
-                &tls_key,
-                Node::Replica(ReplicaId(index)),
-                member,
-            )?;
+            network.dial(&peer, Port::Peer, &tls_key, Node::Replica(ReplicaId(index)), member)?;
         }
         Ok(network)
     }
@@ -177,19 +153,9 @@ impl Network {
     /// The limits or keys do not hold, no port can be bound, or there is no runtime.
     pub fn client(config: ClientNetworkConfig) -> Result<Self, NetError> {
         config.limits.validate()?;
-        let ClientNetworkConfig {
-            id,
-            tls_key,
-            replicas,
-            identity,
-            limits,
-        } = config;
+        let ClientNetworkConfig { id, tls_key, replicas, identity, limits } = config;
         let shared = Arc::new(Shared::new(Node::Client(id), identity, limits));
-        let mut network = Network {
-            shared,
-            endpoints: Vec::new(),
-            tasks: Vec::new(),
-        };
+        let mut network = Network { shared, endpoints: Vec::new(), tasks: Vec::new() };
         let any: SocketAddr = if replicas.iter().any(|replica| replica.address.is_ipv6()) {
             (Ipv6Addr::UNSPECIFIED, 0).into()
         } else {
@@ -273,19 +239,13 @@ impl Network {
     ) -> Result<Endpoint, NetError> {
         // Without a runtime quinn would panic.
         Handle::try_current().map_err(|_| NetError::NoRuntime)?;
-        let purpose: &[u8] = if port == Port::Peer {
-            b"peer"
-        } else {
-            b"client"
-        };
+        let purpose: &[u8] = if port == Port::Peer { b"peer" } else { b"client" };
         let (reset_key, id_key) = key.reset_keys(purpose)?;
         let mut config = EndpointConfig::new(reset_key);
         config.cid_generator(move || {
             Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(id_key))
         });
-        let address = socket
-            .local_addr()
-            .unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
+        let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new(config, server, socket, runtime)
             .map_err(|source| NetError::Socket { address, source })?;
@@ -361,9 +321,8 @@ fn transport(limits: &NetLimits, port: Port) -> Result<Arc<TransportConfig>, Net
         Port::Peer => &limits.peer_windows,
         Port::Client => &limits.client_windows,
     };
-    let idle = IdleTimeout::try_from(limits.idle_timeout).map_err(|_| NetError::InvalidLimits {
-        relation: "idle_timeout is too long for QUIC",
-    })?;
+    let idle = IdleTimeout::try_from(limits.idle_timeout)
+        .map_err(|_| NetError::InvalidLimits { relation: "idle_timeout is too long for QUIC" })?;
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
@@ -433,10 +392,7 @@ struct Dialler {
 
 impl Dialler {
     async fn run(self) {
-        let (min, max) = (
-            self.shared.limits.reconnect_min,
-            self.shared.limits.reconnect_max,
-        );
+        let (min, max) = (self.shared.limits.reconnect_min, self.shared.limits.reconnect_max);
         let mut pause = min;
         let mut was_up = false;
         loop {
@@ -465,9 +421,7 @@ impl Dialler {
 
     async fn connect(&self) -> Result<quinn::Connection, String> {
         // The name is not sent and not checked; the key is (see `tls`).
-        let connecting = self
-            .endpoint
-            .connect_with(self.config.clone(), self.address, "pbft");
+        let connecting = self.endpoint.connect_with(self.config.clone(), self.address, "pbft");
         let connecting = connecting.map_err(|error| error.to_string())?;
         match timeout(self.shared.limits.handshake_deadline, connecting).await {
             Err(_) => Err("no answer before the deadline".to_owned()),

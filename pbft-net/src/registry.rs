@@ -71,11 +71,7 @@ impl Shared {
             return Err(CloseCode::Shutdown);
         }
         let now = Instant::now();
-        if registry
-            .penalties
-            .get(&node)
-            .is_some_and(|penalty| now < penalty.until)
-        {
+        if registry.penalties.get(&node).is_some_and(|penalty| now < penalty.until) {
             self.counters.connections_penalized.bump();
             return Err(CloseCode::Penalized);
         }
@@ -117,21 +113,13 @@ impl Shared {
                     return Err(CloseCode::ReplacedTooSoon);
                 }
                 self.counters.connections_replaced.bump();
-                close(
-                    &old.connection,
-                    CloseCode::Replaced,
-                    "a newer connection took over",
-                );
+                close(&old.connection, CloseCode::Replaced, "a newer connection took over");
             }
             (Node::Client(_), Some(old))
                 if links.len() >= self.limits.connections_per_client_max =>
             {
                 self.counters.connections_limited.bump();
-                close(
-                    &old.connection,
-                    CloseCode::TooManyConnections,
-                    "one client, too many",
-                );
+                close(&old.connection, CloseCode::TooManyConnections, "one client, too many");
                 // The link itself goes when its task notices.
             }
             (Node::Client(_), _) if registry.clients >= self.limits.client_connections_max => {
@@ -201,13 +189,7 @@ impl Shared {
             Some(last) if now < last.until + max => last.length.saturating_mul(2).min(max),
             _ => min,
         };
-        registry.penalties.insert(
-            node,
-            Penalty {
-                until: now + length,
-                length,
-            },
-        );
+        registry.penalties.insert(node, Penalty { until: now + length, length });
         for link in registry.links.get(&node).into_iter().flatten() {
             close(&link.connection, CloseCode::Penalized, reason);
         }
@@ -215,14 +197,8 @@ impl Shared {
 
     /// How long `node` is still shut out.
     pub(crate) fn penalty_left(&self, node: Node) -> Duration {
-        let until = self
-            .lock()
-            .penalties
-            .get(&node)
-            .map(|penalty| penalty.until);
-        until.map_or(Duration::ZERO, |until| {
-            until.saturating_duration_since(Instant::now())
-        })
+        let until = self.lock().penalties.get(&node).map(|penalty| penalty.until);
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     pub(crate) fn is_up(&self, node: Node) -> bool {
@@ -230,11 +206,7 @@ impl Shared {
     }
 
     pub(crate) fn round_trip(&self, node: Node) -> Option<Duration> {
-        self.lock()
-            .links
-            .get(&node)?
-            .last()
-            .map(|link| link.connection.rtt())
+        self.lock().links.get(&node)?.last().map(|link| link.connection.rtt())
     }
 
     /// Lets writers finish what is queued and admits nobody any more.
@@ -242,9 +214,7 @@ impl Shared {
         let mut registry = self.lock();
         registry.closing = true;
         for link in registry.links.values().flatten() {
-            Lane::ALL
-                .iter()
-                .for_each(|lane| link.queues.get(*lane).close());
+            Lane::ALL.iter().for_each(|lane| link.queues.get(*lane).close());
         }
     }
 

@@ -31,9 +31,8 @@ use zeroize::Zeroizing;
 use crate::{NetError, Node};
 
 /// SubjectPublicKeyInfo of an ed25519 key: this prefix, then the 32 bytes of the key (RFC 8410).
-const SPKI_PREFIX: [u8; 12] = [
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
+const SPKI_PREFIX: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 /// PKCS#8 version 1 of an ed25519 key: this prefix, then the 32 bytes of the seed (RFC 8410).
 const PKCS8_PREFIX: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
@@ -69,9 +68,7 @@ impl TlsKey {
         let invalid = |reason: String| NetError::InvalidKey { reason };
         let key = ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(der))
             .map_err(|error| invalid(error.to_string()))?;
-        let spki = key
-            .public_key()
-            .ok_or_else(|| invalid("it has no public half".into()))?;
+        let spki = key.public_key().ok_or_else(|| invalid("it has no public half".into()))?;
         let public = public_key_in(&spki).ok_or_else(|| invalid("it is not ed25519".into()))?;
         let mut secret = Zeroizing::new([0; 32]);
         hkdf()?
@@ -98,34 +95,18 @@ impl TlsKey {
         let hkdf = hkdf()?;
         let expander =
             hkdf.extract_from_secret(Some(b"pbft-net reset"), self.endpoint_secret.as_slice());
-        let failed = |_| NetError::Tls {
-            reason: "no reset key can be derived".into(),
-        };
+        let failed = |_| NetError::Tls { reason: "no reset key can be derived".into() };
         let mut reset = Zeroizing::new([0_u8; 32]);
-        expander
-            .expand_slice(&[purpose, b" reset"], &mut *reset)
-            .map_err(failed)?;
+        expander.expand_slice(&[purpose, b" reset"], &mut *reset).map_err(failed)?;
         let mut id = [0_u8; 8];
-        expander
-            .expand_slice(&[purpose, b" connection id"], &mut id)
-            .map_err(failed)?;
-        Ok((
-            Arc::new(ResetKey {
-                hkdf,
-                secret: reset,
-            }),
-            u64::from_le_bytes(id),
-        ))
+        expander.expand_slice(&[purpose, b" connection id"], &mut id).map_err(failed)?;
+        Ok((Arc::new(ResetKey { hkdf, secret: reset }), u64::from_le_bytes(id)))
     }
 }
 
 impl fmt::Debug for TlsKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "TlsKey(public {:?}, private redacted)",
-            self.public
-        )
+        write!(formatter, "TlsKey(public {:?}, private redacted)", self.public)
     }
 }
 
@@ -177,9 +158,7 @@ pub(crate) fn server_config(
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
-    QuicServerConfig::try_from(config).map_err(|error| NetError::Tls {
-        reason: error.to_string(),
-    })
+    QuicServerConfig::try_from(config).map_err(|error| NetError::Tls { reason: error.to_string() })
 }
 
 /// The dialling side: our key, and exactly the key of the node we mean to reach.
@@ -200,9 +179,7 @@ pub(crate) fn client_config(
     config.enable_sni = false;
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    QuicClientConfig::try_from(config).map_err(|error| NetError::Tls {
-        reason: error.to_string(),
-    })
+    QuicClientConfig::try_from(config).map_err(|error| NetError::Tls { reason: error.to_string() })
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -221,23 +198,16 @@ fn hkdf() -> Result<&'static dyn Hkdf, NetError> {
     let suite = cipher_suite::TLS13_AES_128_GCM_SHA256.tls13();
     suite
         .map(|suite| suite.hkdf_provider)
-        .ok_or_else(|| NetError::Tls {
-            reason: "the provider has no TLS 1.3 suite".into(),
-        })
+        .ok_or_else(|| NetError::Tls { reason: "the provider has no TLS 1.3 suite".into() })
 }
 
 fn tls_error(error: rustls::Error) -> NetError {
-    NetError::Tls {
-        reason: error.to_string(),
-    }
+    NetError::Tls { reason: error.to_string() }
 }
 
 /// The key in an ed25519 SubjectPublicKeyInfo; any other bytes give `None`.
 fn public_key_in(spki: &[u8]) -> Option<PublicKey> {
-    spki.strip_prefix(&SPKI_PREFIX)?
-        .try_into()
-        .ok()
-        .map(PublicKey)
+    spki.strip_prefix(&SPKI_PREFIX)?.try_into().ok().map(PublicKey)
 }
 
 /// The presented key, if the peer presented exactly one and it is an ed25519 key.
@@ -376,9 +346,7 @@ struct ResetKey {
 impl ResetKey {
     fn tag(&self, data: &[u8]) -> [u8; 32] {
         let mut tag = [0; 32];
-        let full = self
-            .hkdf
-            .hmac_sign(&OkmBlock::new(self.secret.as_slice()), data);
+        let full = self.hkdf.hmac_sign(&OkmBlock::new(self.secret.as_slice()), data);
         for (out, byte) in tag.iter_mut().zip(full.as_ref()) {
             *out = *byte;
         }
@@ -400,15 +368,9 @@ impl HmacKey for ResetKey {
     fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
         let expected = self.tag(data);
         // All bytes are compared whatever they are, so that the time taken says nothing.
-        let difference = expected
-            .iter()
-            .zip(signature)
-            .fold(0, |all, (ours, theirs)| all | (ours ^ theirs));
-        if signature.len() == expected.len() && difference == 0 {
-            Ok(())
-        } else {
-            Err(CryptoError)
-        }
+        let difference =
+            expected.iter().zip(signature).fold(0, |all, (ours, theirs)| all | (ours ^ theirs));
+        if signature.len() == expected.len() && difference == 0 { Ok(()) } else { Err(CryptoError) }
     }
 }
 
@@ -427,10 +389,7 @@ mod tests {
             "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
         );
         let shown = format!("{key:?}");
-        assert!(
-            shown.contains("redacted") && !shown.contains("9d61"),
-            "{shown}"
-        );
+        assert!(shown.contains("redacted") && !shown.contains("9d61"), "{shown}");
     }
 
     #[test]
@@ -442,10 +401,7 @@ mod tests {
     #[test]
     fn reset_keys_are_stable_over_a_restart_and_differ_per_port() {
         let tag = |purpose: &[u8]| {
-            let (key, id) = TlsKey::from_seed(&[7; 32])
-                .unwrap()
-                .reset_keys(purpose)
-                .unwrap();
+            let (key, id) = TlsKey::from_seed(&[7; 32]).unwrap().reset_keys(purpose).unwrap();
             let mut tag = [0; 32];
             key.sign(b"x", &mut tag);
             assert!(key.verify(b"x", &tag).is_ok() && key.verify(b"y", &tag).is_err());
@@ -460,11 +416,6 @@ mod tests {
         let replica = |id| Node::Replica(pbft_core::types::ReplicaId(id));
         let key = PublicKey([1; 32]);
         let error = Roster::new([(key, replica(0)), (key, replica(1))].into_iter()).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("r0 and r1 list the same TLS key"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("r0 and r1 list the same TLS key"), "{error}");
     }
 }

@@ -79,11 +79,7 @@ impl Caller {
                 operations: operations.clone(),
             }));
             let forever = Instant(u64::MAX);
-            if self
-                .machine
-                .submit(Instant(now), operations, forever, &mut actions)
-                .is_err()
-            {
+            if self.machine.submit(Instant(now), operations, forever, &mut actions).is_err() {
                 return;
             }
             self.left -= 1;
@@ -94,8 +90,7 @@ impl Caller {
     pub(crate) fn on_wake(&mut self, now: u64, fx: &mut Vec<Effect>) {
         self.alarm = None;
         let mut actions = Vec::new();
-        self.machine
-            .step(Instant(now), ClientInput::Wake, &mut actions);
+        self.machine.step(Instant(now), ClientInput::Wake, &mut actions);
         self.perform(now, actions, true, fx);
     }
 
@@ -129,21 +124,14 @@ impl Caller {
                     for replica in self.cluster.replicas() {
                         if to == To::All || to == To::One(replica) {
                             let to = Place::Replica(replica);
-                            fx.push(Effect::Send {
-                                to,
-                                frame: frame.clone(),
-                            });
+                            fx.push(Effect::Send { to, frame: frame.clone() });
                         }
                     }
                 }
                 ClientAction::Done { number, outcome } => {
                     self.committed += u64::from(matches!(outcome, ClientOutcome::Committed(_)));
                     let client = self.id;
-                    fx.push(Effect::Observe(Observation::Completed {
-                        client,
-                        number,
-                        outcome,
-                    }));
+                    fx.push(Effect::Observe(Observation::Completed { client, number, outcome }));
                 }
             }
         }
@@ -152,13 +140,8 @@ impl Caller {
             && self.alarm.is_none_or(|alarm| alarm > due)
         {
             self.alarm = deadline;
-            let event = Event::Wake {
-                place: Place::Client(self.id),
-            };
-            fx.push(Effect::Later {
-                delay: due.0.saturating_sub(now),
-                event,
-            });
+            let event = Event::Wake { place: Place::Client(self.id) };
+            fx.push(Effect::Later { delay: due.0.saturating_sub(now), event });
         }
     }
 }

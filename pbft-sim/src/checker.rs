@@ -7,8 +7,8 @@ use std::sync::Arc;
 use pbft_core::certificate::StableProof;
 use pbft_core::client::ClientOutcome;
 use pbft_core::evidence::Evidence;
-use pbft_core::message::{Batch, Operations, Reply, Statement};
-use pbft_core::replica::{Halt, Misbehavior, Replica};
+use pbft_core::message::{Batch, Message, Operations, Reply, Statement};
+use pbft_core::replica::{Halt, Misbehavior, Replica, To};
 use pbft_core::types::{ClientId, ReplicaId, RequestNumber, Sequence};
 
 use crate::keys::Keys;
@@ -62,6 +62,10 @@ pub enum Observation<'a> {
     Relayed {
         /// Who.
         replica: ReplicaId,
+        /// To whom.
+        to: To,
+        /// What.
+        message: Box<Message>,
     },
     /// An application executed an operation.
     Operation {
@@ -137,7 +141,7 @@ impl Observation<'_> {
             | Observation::Completed { .. } => None,
             Observation::Sent { from, .. } => Some(*from),
             Observation::Stepped { replica } => Some(replica.id()),
-            Observation::Relayed { replica }
+            Observation::Relayed { replica, .. }
             | Observation::Operation { replica, .. }
             | Observation::Replied { replica, .. }
             | Observation::Executed { replica, .. }
@@ -161,11 +165,7 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{} does not hold: {}",
-            self.property, self.detail
-        )
+        write!(formatter, "{} does not hold: {}", self.property, self.detail)
     }
 }
 
@@ -206,12 +206,7 @@ impl Checkers {
             checkers.push(Box::new(quiet::Quiet));
             checkers.push(Box::new(message_count::MessageCount::new(options.replicas)));
         }
-        Checkers {
-            checkers,
-            traitors: BTreeSet::new(),
-            evidence: 0,
-            violation: None,
-        }
+        Checkers { checkers, traitors: BTreeSet::new(), evidence: 0, violation: None }
     }
 
     /// What this replica does is no longer judged.
@@ -220,10 +215,7 @@ impl Checkers {
     }
 
     pub(crate) fn observe(&mut self, observation: &Observation<'_>) {
-        if observation
-            .replica()
-            .is_some_and(|replica| self.traitors.contains(&replica))
-        {
+        if observation.replica().is_some_and(|replica| self.traitors.contains(&replica)) {
             return;
         }
         if let Observation::Accused { evidence, .. } = observation {
@@ -238,10 +230,7 @@ impl Checkers {
             self.report("no correct replica halts", format!("{replica:?}: {halt}"));
         }
         let found = self.checkers.iter_mut().find_map(|checker| {
-            checker
-                .observe(observation)
-                .err()
-                .map(|detail| (checker.name(), detail))
+            checker.observe(observation).err().map(|detail| (checker.name(), detail))
         });
         if let Some((property, detail)) = found {
             self.report(property, detail);
@@ -263,10 +252,7 @@ impl Checkers {
     pub(crate) fn at_end(&mut self) -> Option<Violation> {
         self.checkers.iter_mut().find_map(|checker| {
             let detail = checker.at_end().err()?;
-            Some(Violation {
-                property: checker.name(),
-                detail,
-            })
+            Some(Violation { property: checker.name(), detail })
         })
     }
 }

@@ -46,17 +46,9 @@ impl Keys {
         })?);
         let verifier: Arc<dyn Verifier> = match ed25519 {
             true => Arc::new(Ed25519Verifier::new(&cluster)?),
-            false => Arc::new(KeyedVerifier {
-                seed,
-                cluster: Arc::clone(&cluster),
-            }),
+            false => Arc::new(KeyedVerifier { seed, cluster: Arc::clone(&cluster) }),
         };
-        Ok(Keys {
-            cluster,
-            verifier,
-            seed,
-            ed25519,
-        })
+        Ok(Keys { cluster, verifier, seed, ed25519 })
     }
 
     /// The signer of one author: its own key and no other.
@@ -88,10 +80,7 @@ fn tag(secret: &[u8; 32], preimage: &[u8]) -> Signature {
     hasher.update(preimage);
     let half: [u8; 32] = hasher.finalize().into();
     let mut bytes = [0; 64];
-    bytes
-        .iter_mut()
-        .zip(half.iter().chain(&half))
-        .for_each(|(out, byte)| *out = *byte);
+    bytes.iter_mut().zip(half.iter().chain(&half)).for_each(|(out, byte)| *out = *byte);
     Signature(bytes)
 }
 

@@ -40,25 +40,18 @@ pub struct Ledger {
 impl Ledger {
     /// An empty ledger that shows what it executes in `seen`.
     pub fn new(seen: Seen) -> Self {
-        Ledger {
-            chain: Digest::NULL,
-            count: 0,
-            seen,
-        }
+        Ledger { chain: Digest::NULL, count: 0, seen }
     }
 }
 
 impl Application for Ledger {
     fn execute(&mut self, context: &Context, operation: &[u8]) -> Result<Bytes, Refusal> {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Entry {
-                sequence: context.sequence(),
-                client: context.client(),
-                number: context.number(),
-                operation: Bytes::copy_from_slice(operation),
-            });
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(Entry {
+            sequence: context.sequence(),
+            client: context.client(),
+            number: context.number(),
+            operation: Bytes::copy_from_slice(operation),
+        });
         if operation.first() == Some(&b'!') {
             return Err(Refusal::new(1, "refused on purpose"));
         }

@@ -69,13 +69,7 @@ impl Network {
 
     /// Ends all faults.
     pub(crate) fn heal(&mut self) {
-        (
-            self.slow,
-            self.loss,
-            self.duplication,
-            self.corruption,
-            self.split,
-        ) = (0, 0, 0, 0, 0);
+        (self.slow, self.loss, self.duplication, self.corruption, self.split) = (0, 0, 0, 0, 0);
     }
 
     /// Divides the replicas in two, or ends the division.

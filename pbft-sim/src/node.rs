@@ -33,20 +33,9 @@ pub(crate) enum Effect {
 }
 
 enum Command {
-    Execute {
-        sequence: Sequence,
-        batch: Arc<Batch>,
-        view: View,
-    },
-    Snapshot {
-        sequence: Sequence,
-    },
-    Answer {
-        client: ClientId,
-        number: RequestNumber,
-        digest: Digest,
-        view: View,
-    },
+    Execute { sequence: Sequence, batch: Arc<Batch>, view: View },
+    Snapshot { sequence: Sequence },
+    Answer { client: ClientId, number: RequestNumber, digest: Digest, view: View },
 }
 
 /// 2026-01-01, in microseconds: where simulated wall clocks start.
@@ -78,10 +67,8 @@ impl Node {
         options: &Options,
         random: &mut Random,
     ) -> Result<Self, ConfigError> {
-        let limits = Limits {
-            slots_in_flight_max: options.slots_in_flight_max,
-            ..Limits::default()
-        };
+        let limits =
+            Limits { slots_in_flight_max: options.slots_in_flight_max, ..Limits::default() };
         let seen = Seen::default();
         let cluster = Arc::clone(&keys.cluster);
         let ledger = Box::new(Ledger::new(Arc::clone(&seen)));
@@ -129,10 +116,7 @@ impl Node {
     }
 
     fn time(&self, now: u64) -> Time {
-        Time {
-            instant: Instant(now),
-            wall: WallTime(EPOCH + now + self.skew),
-        }
+        Time { instant: Instant(now), wall: WallTime(EPOCH + now + self.skew) }
     }
 
     /// Bytes from the network, in the order of the real edge: decode, ask, verify, step.
@@ -173,11 +157,7 @@ impl Node {
             return;
         };
         match command {
-            Command::Execute {
-                sequence,
-                batch,
-                view,
-            } => {
+            Command::Execute { sequence, batch, view } => {
                 let Ok(applied) = self.state.apply(sequence, Some(&batch), view) else {
                     return;
                 };
@@ -189,15 +169,8 @@ impl Node {
                     let reply = reply.clone();
                     fx.push(Effect::Observe(Observation::Replied { replica, reply }));
                 }
-                fx.push(Effect::Observe(Observation::Executed {
-                    replica,
-                    sequence,
-                    batch,
-                }));
-                applied
-                    .replies
-                    .into_iter()
-                    .for_each(|reply| send_reply(reply, fx));
+                fx.push(Effect::Observe(Observation::Executed { replica, sequence, batch }));
+                applied.replies.into_iter().for_each(|reply| send_reply(reply, fx));
                 let consumed = applied.consumed;
                 self.drive(now, Input::Executed { sequence, consumed }, fx);
             }
@@ -206,12 +179,7 @@ impl Node {
                     self.drive(now, Input::Snapshotted { sequence, digest }, fx);
                 }
             }
-            Command::Answer {
-                client,
-                number,
-                digest,
-                view,
-            } => {
+            Command::Answer { client, number, digest, view } => {
                 if let Some(reply) = self.state.kept_reply(client, number, digest, view) {
                     send_reply(reply, fx);
                 }
@@ -224,10 +192,7 @@ impl Node {
 
     fn schedule_executor(&mut self, fx: &mut Vec<Effect>) {
         let delay = self.random.between(5, 500);
-        fx.push(Effect::Later {
-            delay,
-            event: Event::Executor { replica: self.id },
-        });
+        fx.push(Effect::Later { delay, event: Event::Executor { replica: self.id } });
     }
 
     fn give(&mut self, command: Command, fx: &mut Vec<Effect>) {
@@ -250,10 +215,7 @@ impl Node {
                 let mut out = Outbox::new();
                 if let Verdict::Refused(misbehavior) = self.replica.step(time, input, &mut out) {
                     let replica = self.id;
-                    fx.push(Effect::Observe(Observation::Refused {
-                        replica,
-                        misbehavior,
-                    }));
+                    fx.push(Effect::Observe(Observation::Refused { replica, misbehavior }));
                 }
                 self.perform_all(time, out, &mut inputs, fx);
             }
@@ -263,13 +225,8 @@ impl Node {
             && self.alarm != deadline
         {
             self.alarm = deadline;
-            let event = Event::Wake {
-                place: Place::Replica(self.id),
-            };
-            fx.push(Effect::Later {
-                delay: due.0.saturating_sub(now),
-                event,
-            });
+            let event = Event::Wake { place: Place::Replica(self.id) };
+            fx.push(Effect::Later { delay: due.0.saturating_sub(now), event });
         }
     }
 
@@ -301,19 +258,9 @@ impl Node {
                 }
                 // One disk: later writes are never durable sooner, as `Durable` is cumulative.
                 let delay = self.random.between(20, 2000);
-                fx.push(Effect::Later {
-                    delay,
-                    event: Event::Durable {
-                        replica,
-                        up_to: id.0,
-                    },
-                });
+                fx.push(Effect::Later { delay, event: Event::Durable { replica, up_to: id.0 } });
             }
-            Action::Say {
-                to,
-                statement,
-                batch,
-            } => {
+            Action::Say { to, statement, batch } => {
                 let status = matches!(statement, Statement::Status(_));
                 let verified =
                     sign_message(&self.cluster, &*self.signer, replica, statement, batch);
@@ -323,46 +270,20 @@ impl Node {
                 }
             }
             Action::Relay { to, message } => {
-                fx.push(Effect::Observe(Observation::Relayed { replica }));
                 self.send(to, &message, fx);
+                let message = Box::new(message);
+                fx.push(Effect::Observe(Observation::Relayed { replica, to, message }));
             }
-            Action::Execute {
-                sequence,
-                batch,
-                view,
-            } => {
-                self.give(
-                    Command::Execute {
-                        sequence,
-                        batch,
-                        view,
-                    },
-                    fx,
-                );
+            Action::Execute { sequence, batch, view } => {
+                self.give(Command::Execute { sequence, batch, view }, fx);
             }
             Action::Snapshot { sequence } => self.give(Command::Snapshot { sequence }, fx),
-            Action::Answer {
-                client,
-                number,
-                digest,
-                view,
-            } => {
-                self.give(
-                    Command::Answer {
-                        client,
-                        number,
-                        digest,
-                        view,
-                    },
-                    fx,
-                );
+            Action::Answer { client, number, digest, view } => {
+                self.give(Command::Answer { client, number, digest, view }, fx);
             }
             Action::Busy { client, number } => {
                 let frame = wire::encode(&ReplicaMessage::Busy(number));
-                fx.push(Effect::Send {
-                    to: Place::Client(client),
-                    frame,
-                });
+                fx.push(Effect::Send { to: Place::Client(client), frame });
             }
             Action::Discard { below } => {
                 fx.push(Effect::Observe(Observation::Discarded { replica, below }));
@@ -379,22 +300,13 @@ impl Node {
         let frame = wire::encode(message);
         for peer in self.cluster.replicas().filter(|peer| *peer != self.id) {
             if to == To::All || to == To::One(peer) {
-                if let Message::Statement(signed)
-                | Message::Proposal {
-                    pre_prepare: signed,
-                    ..
-                } = message
+                if let Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } =
+                    message
                 {
                     let statement = signed.statement.clone();
-                    fx.push(Effect::Observe(Observation::Sent {
-                        from: self.id,
-                        statement,
-                    }));
+                    fx.push(Effect::Observe(Observation::Sent { from: self.id, statement }));
                 }
-                fx.push(Effect::Send {
-                    to: Place::Replica(peer),
-                    frame: frame.clone(),
-                });
+                fx.push(Effect::Send { to: Place::Replica(peer), frame: frame.clone() });
             }
         }
     }
@@ -402,8 +314,5 @@ impl Node {
 
 fn send_reply(reply: Reply, fx: &mut Vec<Effect>) {
     let to = Place::Client(reply.client);
-    fx.push(Effect::Send {
-        to,
-        frame: wire::encode(&ReplicaMessage::Reply(reply)),
-    });
+    fx.push(Effect::Send { to, frame: wire::encode(&ReplicaMessage::Reply(reply)) });
 }

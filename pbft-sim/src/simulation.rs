@@ -30,27 +30,12 @@ pub enum Place {
 /// What happens next.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Frame {
-        from: Place,
-        to: Place,
-        frame: Bytes,
-    },
-    Durable {
-        replica: ReplicaId,
-        up_to: u64,
-    },
-    Executor {
-        replica: ReplicaId,
-    },
-    Wake {
-        place: Place,
-    },
-    Submit {
-        client: ClientId,
-    },
-    Crash {
-        replica: ReplicaId,
-    },
+    Frame { from: Place, to: Place, frame: Bytes },
+    Durable { replica: ReplicaId, up_to: u64 },
+    Executor { replica: ReplicaId },
+    Wake { place: Place },
+    Submit { client: ClientId },
+    Crash { replica: ReplicaId },
     Partition,
     Heal,
 }
@@ -155,10 +140,7 @@ impl Simulation {
     /// Makes a replica a traitor: `hook` stands between it and the world. Checkers then do not judge it.
     #[must_use]
     pub fn with_traitor(mut self, replica: ReplicaId, hook: Box<dyn Hook>) -> Self {
-        if let Some(node) = usize::try_from(replica.0)
-            .ok()
-            .and_then(|i| self.nodes.get_mut(i))
-        {
+        if let Some(node) = usize::try_from(replica.0).ok().and_then(|i| self.nodes.get_mut(i)) {
             node.set_hook(hook);
             self.checkers.distrust(replica);
         }
@@ -168,12 +150,7 @@ impl Simulation {
     fn schedule_course(&mut self) {
         for index in 0..self.options.replicas {
             let replica = ReplicaId(u32::try_from(index).unwrap_or(0));
-            self.schedule(
-                0,
-                Event::Wake {
-                    place: Place::Replica(replica),
-                },
-            );
+            self.schedule(0, Event::Wake { place: Place::Replica(replica) });
         }
         for index in 0..self.options.clients {
             let client = ClientId(u32::try_from(index).unwrap_or(0));
@@ -181,12 +158,7 @@ impl Simulation {
             self.schedule(at, Event::Submit { client });
         }
         for (replica, at) in self.options.crashes.clone() {
-            self.schedule(
-                at,
-                Event::Crash {
-                    replica: ReplicaId(replica),
-                },
-            );
+            self.schedule(at, Event::Crash { replica: ReplicaId(replica) });
         }
         if self.options.partitions {
             let at = self.random.between(10, 2000) * MILLIS;
@@ -197,17 +169,13 @@ impl Simulation {
 
     fn schedule(&mut self, delay: u64, event: Event) {
         self.ticket += 1;
-        self.queue
-            .push(Reverse((self.now.saturating_add(delay), self.ticket)));
+        self.queue.push(Reverse((self.now.saturating_add(delay), self.ticket)));
         self.events.insert(self.ticket, event);
     }
 
     /// Runs to the end.
     pub fn run(mut self) -> Report {
-        let end = self
-            .options
-            .heal_at
-            .saturating_add(self.options.liveness_bound);
+        let end = self.options.heal_at.saturating_add(self.options.liveness_bound);
         let verdict = loop {
             if let Some(violation) = self.checkers.violation() {
                 break Verdict::Violated(violation.clone());
@@ -248,9 +216,7 @@ impl Simulation {
     }
 
     fn live(&self) -> impl Iterator<Item = &Node> {
-        self.nodes
-            .iter()
-            .filter(|node| !node.is_crashed() && !node.is_traitor())
+        self.nodes.iter().filter(|node| !node.is_crashed() && !node.is_traitor())
     }
 
     fn finish(&mut self) -> Verdict {
@@ -266,9 +232,7 @@ impl Simulation {
         }
         let executed: Vec<u64> = self.nodes.iter().map(|node| node.executed().0).collect();
         let open: usize = self.callers.iter().map(Caller::open).sum();
-        Verdict::NoProgress(format!(
-            "{open} requests open, replicas executed {executed:?}"
-        ))
+        Verdict::NoProgress(format!("{open} requests open, replicas executed {executed:?}"))
     }
 
     fn note(&mut self, event: &Event) {
@@ -295,14 +259,10 @@ impl Simulation {
             Event::Executor { replica } => {
                 self.with_node(replica, |node, now, fx| node.on_executor(now, fx));
             }
-            Event::Wake {
-                place: Place::Replica(replica),
-            } => {
+            Event::Wake { place: Place::Replica(replica) } => {
                 self.with_node(replica, |node, now, fx| node.on_wake(now, fx));
             }
-            Event::Wake {
-                place: Place::Client(client),
-            } => {
+            Event::Wake { place: Place::Client(client) } => {
                 self.with_caller(client, |caller, now, fx| caller.on_wake(now, fx));
             }
             Event::Submit { client } => {
@@ -315,8 +275,7 @@ impl Simulation {
                 }
             }
             Event::Partition => {
-                self.network
-                    .partition(self.options.replicas, &mut self.random);
+                self.network.partition(self.options.replicas, &mut self.random);
                 let next = self.random.between(10, 2000) * MILLIS;
                 if self.now + next < self.options.heal_at {
                     self.schedule(next, Event::Partition);
@@ -341,9 +300,7 @@ impl Simulation {
     }
 
     fn node_mut(&mut self, replica: ReplicaId) -> Option<&mut Node> {
-        usize::try_from(replica.0)
-            .ok()
-            .and_then(|index| self.nodes.get_mut(index))
+        usize::try_from(replica.0).ok().and_then(|index| self.nodes.get_mut(index))
     }
 
     fn with_node(
@@ -358,13 +315,9 @@ impl Simulation {
         let mut effects = Vec::new();
         act(node, now, &mut effects);
         self.carry_out(Place::Replica(replica), effects);
-        let node = usize::try_from(replica.0)
-            .ok()
-            .and_then(|index| self.nodes.get(index));
+        let node = usize::try_from(replica.0).ok().and_then(|index| self.nodes.get(index));
         if let Some(node) = node {
-            self.checkers.observe(&Observation::Stepped {
-                replica: node.replica(),
-            });
+            self.checkers.observe(&Observation::Stepped { replica: node.replica() });
         }
     }
 

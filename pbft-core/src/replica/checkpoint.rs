@@ -27,11 +27,7 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     pub(super) fn new(constants: &Constants) -> Self {
-        let kept = constants
-            .window
-            .checked_div(constants.checkpoint_interval)
-            .unwrap_or(2)
-            + 1;
+        let kept = constants.window.checked_div(constants.checkpoint_interval).unwrap_or(2) + 1;
         Checkpoints {
             heard: BTreeMap::new(),
             kept_per_sender: usize::try_from(kept).unwrap_or(3),
@@ -77,10 +73,7 @@ impl Checkpoints {
             (*digest == checkpoint.digest).then_some((*sender, *signature))
         });
         let signatures = Signatures::new(equal.take(quorum));
-        (signatures.len() == quorum).then_some(StableProof {
-            checkpoint: *checkpoint,
-            signatures,
-        })
+        (signatures.len() == quorum).then_some(StableProof { checkpoint: *checkpoint, signatures })
     }
 
     /// Whether no digest for the slot can reach a quorum any more, whatever the others will say.
@@ -101,25 +94,15 @@ impl Checkpoints {
 
     /// The senders heard of for the lowest checkpoint slot above h.
     pub(super) fn senders(&self, sequence: Sequence) -> ReplicaSet {
-        let said = self
-            .heard
-            .iter()
-            .filter(|(_, kept)| kept.contains_key(&sequence));
+        let said = self.heard.iter().filter(|(_, kept)| kept.contains_key(&sequence));
         said.map(|(sender, _)| *sender).collect()
     }
 
     /// The signed copy of a checkpoint, for saying it again.
     pub(super) fn signed(&self, sender: ReplicaId, sequence: Sequence) -> Option<Signed> {
         let (digest, signature) = self.of(sender, sequence)?;
-        let statement = Statement::Checkpoint(Checkpoint {
-            sequence,
-            digest: *digest,
-        });
-        Some(Signed {
-            sender,
-            statement,
-            signature: *signature,
-        })
+        let statement = Statement::Checkpoint(Checkpoint { sequence, digest: *digest });
+        Some(Signed { sender, statement, signature: *signature })
     }
 
     fn forget(&mut self, stable: Sequence) {
@@ -170,19 +153,13 @@ impl Replica {
         if sender == self.id {
             self.checkpoints.said_at = now.instant;
         }
-        self.checkpoints
-            .insert(sender, &checkpoint, signed.signature);
+        self.checkpoints.insert(sender, &checkpoint, signed.signature);
         let (n, quorum) = (self.cluster.n(), self.cluster.quorum());
         if let Some(proof) = self.checkpoints.stable(&checkpoint, quorum) {
             return self.on_stable(now, proof, out);
         }
         if self.checkpoints.hopeless(checkpoint.sequence, n, quorum) {
-            self.halt(
-                Halt::NoAgreement {
-                    sequence: checkpoint.sequence,
-                },
-                out,
-            );
+            self.halt(Halt::NoAgreement { sequence: checkpoint.sequence }, out);
         }
         Verdict::Accepted
     }
@@ -213,25 +190,14 @@ impl Replica {
         let Some(proof) = &self.checkpoints.proof else {
             return;
         };
-        let Checkpoint {
-            sequence,
-            digest: agreed,
-        } = proof.checkpoint;
+        let Checkpoint { sequence, digest: agreed } = proof.checkpoint;
         match self.checkpoints.own.get(&sequence).copied() {
             None => {}
             Some(own) if own == agreed => {
                 let action = Action::Discard { below: sequence };
-                self.journal
-                    .after(self.checkpoints.proof_write, action, out);
+                self.journal.after(self.checkpoints.proof_write, action, out);
             }
-            Some(own) => self.halt(
-                Halt::Diverged {
-                    sequence,
-                    own,
-                    agreed,
-                },
-                out,
-            ),
+            Some(own) => self.halt(Halt::Diverged { sequence, own, agreed }, out),
         }
     }
 }

@@ -35,10 +35,7 @@ impl Journal {
         if let Record::Stable(proof) = &record {
             self.stable.insert(proof.sequence(), self.last);
         }
-        out.push(Action::Persist {
-            id: self.last,
-            record,
-        });
+        out.push(Action::Persist { id: self.last, record });
         self.last
     }
 
@@ -57,11 +54,7 @@ impl Journal {
         if floor == Sequence(0) {
             return WriteId(0);
         }
-        self.stable
-            .range(floor..)
-            .map(|(_, id)| *id)
-            .min()
-            .unwrap_or(self.last)
+        self.stable.range(floor..).map(|(_, id)| *id).min().unwrap_or(self.last)
     }
 
     /// Everything up to `id` is durable. Returns false for a number never given out.
@@ -76,12 +69,7 @@ impl Journal {
             out.extend(entry.remove());
         }
         let durable = self.durable;
-        let newest = self
-            .stable
-            .iter()
-            .rev()
-            .find(|(_, id)| **id <= durable)
-            .map(|(s, _)| *s);
+        let newest = self.stable.iter().rev().find(|(_, id)| **id <= durable).map(|(s, _)| *s);
         if let Some(newest) = newest {
             self.stable = self.stable.split_off(&newest);
         }

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use super::history::Decided;
 use super::{Action, ClientId, Outbox, Reason, Replica, RequestNumber, Sequence, Time, Verdict};
 
 impl Replica {
@@ -14,11 +15,7 @@ impl Replica {
             let Some((_, batch)) = decided else { break };
             let batch = Arc::clone(batch);
             self.dispatched = sequence;
-            out.push(Action::Execute {
-                sequence,
-                batch,
-                view: self.view,
-            });
+            out.push(Action::Execute { sequence, batch, view: self.view });
             if sequence.is_checkpoint(interval) {
                 out.push(Action::Snapshot { sequence });
             }
@@ -59,7 +56,8 @@ impl Replica {
             if let (Some(certificate), Some(batch)) = (slot.committed, slot.body)
                 && certificate.vote.digest == batch.digest()
             {
-                self.history.push(certificate, batch, &self.limits);
+                let at = slot.spoken_at;
+                self.history.push(Decided { certificate, batch, at }, &self.limits);
             }
         }
     }

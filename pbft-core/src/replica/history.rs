@@ -6,37 +6,38 @@ use alloc::sync::Arc;
 use crate::certificate::CommitCertificate;
 use crate::limits::Limits;
 use crate::message::Batch;
-use crate::types::Sequence;
+use crate::types::{Instant, Sequence};
 
 /// Decided slots with their proof, the newest within the bounds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    slots: BTreeMap<Sequence, (CommitCertificate, Arc<Batch>)>,
+    slots: BTreeMap<Sequence, Decided>,
     bytes: usize,
+}
+
+/// A decided slot.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    pub(crate) certificate: CommitCertificate,
+    pub(crate) batch: Arc<Batch>,
+    /// When its certificate was formed: others may be about to form theirs.
+    pub(crate) at: Instant,
 }
 
 impl History {
     /// Adds a slot and drops the oldest beyond the bounds.
-    pub(crate) fn push(
-        &mut self,
-        certificate: CommitCertificate,
-        batch: Arc<Batch>,
-        limits: &Limits,
-    ) {
-        self.bytes = self.bytes.saturating_add(batch.wire_bytes());
-        self.slots
-            .insert(certificate.vote.sequence, (certificate, batch));
+    pub(crate) fn push(&mut self, decided: Decided, limits: &Limits) {
+        self.bytes = self.bytes.saturating_add(decided.batch.wire_bytes());
+        self.slots.insert(decided.certificate.vote.sequence, decided);
         while (self.slots.len() > limits.history_slots_max || self.bytes > limits.history_bytes_max)
-            && let Some((_, (_, batch))) = self.slots.pop_first()
+            && let Some((_, oldest)) = self.slots.pop_first()
         {
-            self.bytes = self.bytes.saturating_sub(batch.wire_bytes());
+            self.bytes = self.bytes.saturating_sub(oldest.batch.wire_bytes());
         }
     }
 
-    /// The proof and body of a slot, if they are still kept.
-    pub(crate) fn slot(&self, sequence: Sequence) -> Option<(&CommitCertificate, &Arc<Batch>)> {
-        self.slots
-            .get(&sequence)
-            .map(|(certificate, batch)| (certificate, batch))
+    /// A slot, if it is still kept.
+    pub(crate) fn slot(&self, sequence: Sequence) -> Option<&Decided> {
+        self.slots.get(&sequence)
     }
 }

@@ -20,10 +20,7 @@ pub(crate) struct Mirror {
 
 impl Mirror {
     pub(crate) fn new(window: u64) -> Self {
-        Mirror {
-            window,
-            clients: BTreeMap::new(),
-        }
+        Mirror { window, clients: BTreeMap::new() }
     }
 
     /// Whether executing a request with this number would change nothing: consumed, or stale.

@@ -19,18 +19,10 @@ impl Replica {
         let (client, number) = (request.client(), request.number());
         if self.mirror.is_consumed(client, number) {
             let (digest, view) = (request.digest(), self.view);
-            out.push(Action::Answer {
-                client,
-                number,
-                digest,
-                view,
-            });
+            out.push(Action::Answer { client, number, digest, view });
             return Verdict::Ignored(Reason::Consumed);
         }
-        match self
-            .pending
-            .admits(&request, &self.limits, self.cluster.constants())
-        {
+        match self.pending.admits(&request, &self.limits, self.cluster.constants()) {
             Err(Reason::Busy) => {
                 out.push(Action::Busy { client, number });
                 Verdict::Ignored(Reason::Busy)
@@ -54,14 +46,9 @@ impl Replica {
     fn relay(&mut self, now: Time, request: Request, out: &mut Outbox) {
         let primary = self.cluster.primary(self.view);
         if primary != self.id
-            && self
-                .pending
-                .relay_due(&request, now.instant, self.limits.repair_delay)
+            && self.pending.relay_due(&request, now.instant, self.limits.repair_delay)
         {
-            out.push(Action::Relay {
-                to: To::One(primary),
-                message: Message::Request(request),
-            });
+            out.push(Action::Relay { to: To::One(primary), message: Message::Request(request) });
         }
     }
 
@@ -81,11 +68,7 @@ impl Replica {
             let batch = Arc::new(Batch::new(wall, requests));
             let sequence = self.next_proposal;
             self.next_proposal = sequence.next();
-            let vote = Vote {
-                view: self.view,
-                sequence,
-                digest: batch.digest(),
-            };
+            let vote = Vote { view: self.view, sequence, digest: batch.digest() };
             let after = self.journal.proving(self.floor(sequence));
             self.say(after, Statement::PrePrepare(vote), Some(batch), out);
         }
@@ -135,11 +118,7 @@ impl Replica {
             Place::Inside | Place::Ahead => {}
         }
         let Some(slot) = self.window.slot(vote.sequence) else {
-            return if batch.is_some() {
-                Ok(())
-            } else {
-                Err(Reason::NoBody)
-            };
+            return if batch.is_some() { Ok(()) } else { Err(Reason::NoBody) };
         };
         if let Some(accepted) = &slot.accepted {
             // A differing second one is wanted as evidence.
@@ -200,11 +179,7 @@ impl Replica {
             return Verdict::Accepted;
         }
         let fresh = batch.time().distance(now.wall) <= self.limits.clock_tolerance;
-        slot.accepted = Some(Accepted {
-            signed,
-            vote,
-            at: now.instant,
-        });
+        slot.accepted = Some(Accepted { signed, vote, at: now.instant });
         slot.body = Some(batch);
         slot.spoken_at = now.instant;
         // A clock that disagrees withholds this replica's vote and nothing more: the proposal stands if
@@ -257,6 +232,10 @@ impl Replica {
             return Err(Reason::OtherView);
         }
         match self.window.place(vote.sequence) {
+            // Checkpoints may be stable before this replica has heard a quorum of Commits: the last of
+            // them still decide the slot here.
+            Place::Below
+                if commit && self.window.keeps_certificate(vote.sequence, self.executed) => {}
             Place::Below => return Err(Reason::BelowWindow),
             Place::Above => return Err(Reason::AboveWindow),
             Place::Inside | Place::Ahead => {}
@@ -295,11 +274,7 @@ impl Replica {
         }
         let own = sender == self.id;
         let slot = self.window.slot_mut(vote.sequence);
-        let votes: &mut Votes = if commit {
-            &mut slot.commits
-        } else {
-            &mut slot.prepares
-        };
+        let votes: &mut Votes = if commit { &mut slot.commits } else { &mut slot.prepares };
         votes.insert(sender, vote, signed.signature);
         if own {
             slot.spoken_at = now.instant;
@@ -326,11 +301,7 @@ impl Replica {
             return;
         };
         let vote = accepted.vote;
-        if slot
-            .prepared
-            .as_ref()
-            .is_some_and(|prepared| prepared.vote.view >= vote.view)
-        {
+        if slot.prepared.as_ref().is_some_and(|prepared| prepared.vote.view >= vote.view) {
             return;
         }
         let Some(prepares) = slot.prepares.matching(&vote, needed) else {
@@ -339,11 +310,8 @@ impl Replica {
         let Some(batch) = slot.body_of(&vote.digest).cloned() else {
             return;
         };
-        let certificate = PreparedCertificate {
-            vote,
-            pre_prepare: accepted.signed.signature,
-            prepares,
-        };
+        let certificate =
+            PreparedCertificate { vote, pre_prepare: accepted.signed.signature, prepares };
         slot.prepared = Some(certificate.clone());
         let record = Record::Prepared { certificate, batch };
         let id = self.journal.persist(record, out);
@@ -377,10 +345,7 @@ impl Replica {
         if !self.window.keeps_certificate(vote.sequence, self.executed) {
             return Err(Reason::AboveWindow);
         }
-        let decided = self
-            .window
-            .slot(vote.sequence)
-            .and_then(|slot| slot.decided());
+        let decided = self.window.slot(vote.sequence).and_then(|slot| slot.decided());
         match decided {
             Some((held, _)) if held.vote.digest == vote.digest => Err(Reason::Duplicate),
             _ => Ok(()),

@@ -37,15 +37,13 @@ impl Pending {
     ) -> Result<(), Reason> {
         if let Some(held) = self.waiting.get(&key(request)) {
             let same = held.request.digest() == request.digest();
-            return Err(if same {
-                Reason::Duplicate
-            } else {
-                Reason::NumberPending
-            });
+            return Err(if same { Reason::Duplicate } else { Reason::NumberPending });
         }
         let client = request.client();
         let of_client = (client, RequestNumber(0))..=(client, RequestNumber(u64::MAX));
-        let window = usize::try_from(constants.client_window).unwrap_or(usize::MAX);
+        // A client has at most W numbers unresolved, and up to W more that f + 1 others have executed and
+        // answered and this replica has not.
+        let window = usize::try_from(2 * constants.client_window).unwrap_or(usize::MAX);
         let full = self.waiting.len() >= limits.pending_requests_max
             || self.bytes.saturating_add(request.wire_bytes()) > limits.pending_bytes_max
             || self.waiting.range(of_client).take(window).count() >= window;
@@ -56,11 +54,7 @@ impl Pending {
     pub(crate) fn push(&mut self, request: Request) {
         self.bytes = self.bytes.saturating_add(request.wire_bytes());
         self.queue.push_back(key(&request));
-        let waiting = Waiting {
-            request,
-            proposed: false,
-            relayed_at: None,
-        };
+        let waiting = Waiting { request, proposed: false, relayed_at: None };
         self.waiting.insert(key(&waiting.request), waiting);
     }
 

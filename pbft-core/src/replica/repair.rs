@@ -39,11 +39,7 @@ impl Replica {
             self.repair.next_status = Some(now.after(self.limits.status_interval));
         }
         let statement = Statement::Status(self.status());
-        out.push(Action::Say {
-            to,
-            statement,
-            batch: None,
-        });
+        out.push(Action::Say { to, statement, batch: None });
     }
 
     fn status(&self) -> Status {
@@ -63,9 +59,7 @@ impl Replica {
             voted_view: self.view,
             stable,
             executed: self.executed,
-            checkpoints: self
-                .checkpoints
-                .senders(stable.plus(constants.checkpoint_interval)),
+            checkpoints: self.checkpoints.senders(stable.plus(constants.checkpoint_interval)),
             slots,
         }
     }
@@ -81,12 +75,7 @@ impl Replica {
     ) -> Verdict {
         let now = now.instant;
         let delay = self.limits.repair_delay;
-        if self
-            .repair
-            .answered
-            .get(&peer)
-            .is_some_and(|at| now.since(*at) < delay)
-        {
+        if self.repair.answered.get(&peer).is_some_and(|at| now.since(*at) < delay) {
             return Verdict::Ignored(Reason::TooSoon);
         }
         self.repair.answered.insert(peer, now);
@@ -106,9 +95,7 @@ impl Replica {
             }
             return;
         }
-        let next = status
-            .stable
-            .plus(self.cluster.constants().checkpoint_interval);
+        let next = status.stable.plus(self.cluster.constants().checkpoint_interval);
         if !status.checkpoints.contains(self.id)
             && now.since(self.checkpoints.said_at) >= delay
             && let Some(signed) = self.checkpoints.signed(self.id, next)
@@ -118,21 +105,12 @@ impl Replica {
     }
 
     fn repair_slots(&self, now: Instant, peer: ReplicaId, status: &Status, out: &mut Outbox) {
-        let mut budget = Budget {
-            slots: self.limits.repair_slots_max,
-            bytes: self.limits.repair_bytes_max,
-        };
+        let mut budget =
+            Budget { slots: self.limits.repair_slots_max, bytes: self.limits.repair_bytes_max };
         let mut held = status.slots.iter().peekable();
         // More than the peer may keep is of no use to it.
-        let keeps = status
-            .executed
-            .max(status.stable)
-            .plus(2 * self.cluster.constants().window);
-        let last = self
-            .window
-            .slots()
-            .next_back()
-            .map_or(self.dispatched, |(last, _)| last);
+        let keeps = status.executed.max(status.stable).plus(2 * self.cluster.constants().window);
+        let last = self.window.slots().next_back().map_or(self.dispatched, |(last, _)| last);
         let last = last.max(self.dispatched).min(keeps);
         let mut sequence = status.executed.next();
         while sequence <= last && budget.slots > 0 {
@@ -159,12 +137,15 @@ impl Replica {
     ) {
         let sequence = theirs.sequence;
         let slot = self.window.slot(sequence);
+        let kept = self.history.slot(sequence);
         // What was said a moment ago is still under way.
-        if slot.is_some_and(|slot| now.since(slot.spoken_at) < self.limits.repair_delay) {
+        let said_at = slot.map(|slot| slot.spoken_at).or(kept.map(|kept| kept.at));
+        if said_at.is_some_and(|at| now.since(at) < self.limits.repair_delay) {
             return;
         }
         let decided = slot.and_then(|slot| slot.decided());
-        if let Some((certificate, batch)) = decided.or_else(|| self.history.slot(sequence)) {
+        let decided = decided.or(kept.map(|kept| (&kept.certificate, &kept.batch)));
+        if let Some((certificate, batch)) = decided {
             let batch = (!theirs.body).then(|| Arc::clone(batch));
             let bytes = batch.as_ref().map_or(0, |batch| batch.wire_bytes());
             if budget.take(bytes) {
@@ -196,10 +177,7 @@ impl Replica {
 }
 
 fn relay(peer: ReplicaId, message: Message, out: &mut Outbox) {
-    out.push(Action::Relay {
-        to: To::One(peer),
-        message,
-    });
+    out.push(Action::Relay { to: To::One(peer), message });
 }
 
 fn nothing(sequence: Sequence) -> Held {

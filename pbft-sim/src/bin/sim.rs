@@ -164,11 +164,7 @@ impl Totals {
         match code(report, same) {
             0 => self.passed += 1,
             code => {
-                let what = if same {
-                    report.verdict.to_string()
-                } else {
-                    "traces differ".into()
-                };
+                let what = if same { report.verdict.to_string() } else { "traces differ".into() };
                 self.failures.push((seed, code, what));
             }
         }

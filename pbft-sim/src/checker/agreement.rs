@@ -15,12 +15,7 @@ impl Checker for Agreement {
     }
 
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
-        let Observation::Executed {
-            replica,
-            sequence,
-            batch,
-        } = observation
-        else {
+        let Observation::Executed { replica, sequence, batch } = observation else {
             return Ok(());
         };
         let digest = batch.digest();
@@ -49,11 +44,7 @@ mod tests {
         let mut run = |replica, time| {
             let batch = Arc::new(Batch::new(WallTime(time), vec![]));
             let sequence = Sequence(1);
-            checker.observe(&Observation::Executed {
-                replica: ReplicaId(replica),
-                sequence,
-                batch,
-            })
+            checker.observe(&Observation::Executed { replica: ReplicaId(replica), sequence, batch })
         };
         assert!(run(0, 1).is_ok() && run(1, 1).is_ok() && run(2, 2).is_err());
     }

@@ -20,12 +20,7 @@ impl Checker for AtMostOnce {
         let Observation::Operation { replica, entry } = observation else {
             return Ok(());
         };
-        let key = (
-            *replica,
-            entry.client,
-            entry.number,
-            entry.operation.clone(),
-        );
+        let key = (*replica, entry.client, entry.number, entry.operation.clone());
         if self.0.insert(key) {
             return Ok(());
         }
@@ -50,10 +45,7 @@ mod tests {
                 number: RequestNumber(1),
                 operation: Bytes::from_static(b"a"),
             };
-            checker.observe(&Observation::Operation {
-                replica: ReplicaId(replica),
-                entry,
-            })
+            checker.observe(&Observation::Operation { replica: ReplicaId(replica), entry })
         };
         assert!(run(0, 1).is_ok() && run(1, 1).is_ok() && run(0, 2).is_err());
     }

@@ -38,18 +38,14 @@ impl Checkpoints {
             .iter()
             .filter(|(signer, signature)| {
                 let preimage = proof.statement().preimage(&self.cluster, *signer);
-                self.verifier
-                    .verify(Author::Replica(*signer), &preimage, signature)
+                self.verifier.verify(Author::Replica(*signer), &preimage, signature)
             })
             .map(|(signer, _)| signer)
             .collect();
         if good.len() >= needed {
             return Ok(());
         }
-        Err(format!(
-            "{} valid signers, {needed} needed: {proof:?}",
-            good.len()
-        ))
+        Err(format!("{} valid signers, {needed} needed: {proof:?}", good.len()))
     }
 }
 
@@ -66,9 +62,7 @@ impl Checker for Checkpoints {
                 let digest = proof.checkpoint.digest;
                 let agreed = *self.agreed.entry(sequence).or_insert(digest);
                 if agreed != digest {
-                    return Err(format!(
-                        "slot {sequence}: {agreed:?} and {digest:?} are stable"
-                    ));
+                    return Err(format!("slot {sequence}: {agreed:?} and {digest:?} are stable"));
                 }
                 let last = self.stable.entry(*replica).or_default();
                 *last = sequence.max(*last);
@@ -97,10 +91,7 @@ mod tests {
     fn short_forged_and_contradicting_proofs_and_early_cuts_are_found() {
         let keys = Keys::new(&Options::fault_free(1, 4)).unwrap();
         let proof = |digest, signers: &[u32], key_of: fn(u32) -> u32| {
-            let checkpoint = Checkpoint {
-                sequence: Sequence(8),
-                digest: Digest([digest; 32]),
-            };
+            let checkpoint = Checkpoint { sequence: Sequence(8), digest: Digest([digest; 32]) };
             let statement = Statement::Checkpoint(checkpoint);
             let sign = |signer: &u32| {
                 let signer_key = keys.signer(Author::Replica(ReplicaId(key_of(*signer))));
@@ -108,20 +99,11 @@ mod tests {
                 (id, signer_key.sign(&statement.preimage(&keys.cluster, id)))
             };
             let signatures = Signatures::raw(signers.iter().map(sign).collect());
-            let proof = StableProof {
-                checkpoint,
-                signatures,
-            };
-            Observation::Stable {
-                replica: ReplicaId(0),
-                proof,
-            }
+            let proof = StableProof { checkpoint, signatures };
+            Observation::Stable { replica: ReplicaId(0), proof }
         };
         let mut checker = Checkpoints::new(&keys);
-        let cut = Observation::Discarded {
-            replica: ReplicaId(0),
-            below: Sequence(8),
-        };
+        let cut = Observation::Discarded { replica: ReplicaId(0), below: Sequence(8) };
         assert!(checker.observe(&cut).is_err());
         assert!(checker.observe(&proof(1, &[0, 1, 1], |id| id)).is_err());
         assert!(checker.observe(&proof(1, &[0, 1, 2], |_| 0)).is_err());

@@ -25,11 +25,7 @@ impl Checker for ClientResults {
                 }
                 Ok(())
             }
-            Observation::Completed {
-                client,
-                number,
-                outcome,
-            } => {
+            Observation::Completed { client, number, outcome } => {
                 let executed = self.0.get(&(*client, *number));
                 match (outcome, executed) {
                     (ClientOutcome::Committed(theirs), Some(Answer::Executed(ours)))
@@ -61,26 +57,10 @@ mod tests {
         let (client, number) = (ClientId(0), RequestNumber(1));
         let outcomes = |text: &'static str| vec![Outcome::Done(Bytes::from(text))];
         let answer = Answer::Executed(outcomes("a"));
-        let reply = Reply {
-            client,
-            number,
-            digest: Digest([0; 32]),
-            answer,
-            view: View(0),
-        };
-        checker
-            .observe(&Observation::Replied {
-                replica: ReplicaId(0),
-                reply,
-            })
-            .unwrap();
-        let mut ended = |outcome| {
-            checker.observe(&Observation::Completed {
-                client,
-                number,
-                outcome,
-            })
-        };
+        let reply = Reply { client, number, digest: Digest([0; 32]), answer, view: View(0) };
+        checker.observe(&Observation::Replied { replica: ReplicaId(0), reply }).unwrap();
+        let mut ended =
+            |outcome| checker.observe(&Observation::Completed { client, number, outcome });
         assert!(ended(ClientOutcome::Committed(outcomes("a"))).is_ok());
         assert!(ended(ClientOutcome::Committed(outcomes("b"))).is_err());
         assert!(ended(ClientOutcome::Unknown).is_err());

@@ -16,11 +16,7 @@ pub(super) struct MessageCount {
 impl MessageCount {
     pub(super) fn new(n: usize) -> Self {
         let n = u64::try_from(n).unwrap_or(u64::MAX);
-        MessageCount {
-            n,
-            sent: BTreeMap::new(),
-            executed: BTreeMap::new(),
-        }
+        MessageCount { n, sent: BTreeMap::new(), executed: BTreeMap::new() }
     }
 }
 
@@ -39,9 +35,7 @@ impl Checker for MessageCount {
                 }
                 Statement::Checkpoint(_) | Statement::Status(_) => {}
             },
-            Observation::Executed {
-                replica, sequence, ..
-            } => {
+            Observation::Executed { replica, sequence, .. } => {
                 self.executed.entry(*sequence).or_default().insert(*replica);
             }
             _ => {}
@@ -74,30 +68,15 @@ mod tests {
     fn one_message_too_many_is_found() {
         let run = |messages| {
             let mut checker = MessageCount::new(4);
-            let vote = Vote {
-                view: View(0),
-                sequence: Sequence(1),
-                digest: Digest([1; 32]),
-            };
+            let vote = Vote { view: View(0), sequence: Sequence(1), digest: Digest([1; 32]) };
             for _ in 0..messages {
                 let statement = Statement::Commit(vote);
-                checker
-                    .observe(&Observation::Sent {
-                        from: ReplicaId(0),
-                        statement,
-                    })
-                    .unwrap();
+                checker.observe(&Observation::Sent { from: ReplicaId(0), statement }).unwrap();
             }
             let batch = Arc::new(Batch::new(WallTime(0), vec![]));
             let replica = ReplicaId(0);
             let sequence = Sequence(1);
-            checker
-                .observe(&Observation::Executed {
-                    replica,
-                    sequence,
-                    batch,
-                })
-                .unwrap();
+            checker.observe(&Observation::Executed { replica, sequence, batch }).unwrap();
             checker.at_end()
         };
         assert!(run(24).is_ok() && run(25).is_err() && run(23).is_err());

@@ -22,25 +22,15 @@ impl Checker for Quiet {
 
 #[cfg(test)]
 mod tests {
-    use pbft_core::types::{ClientId, ReplicaId};
+    use pbft_core::message::{Message, Operations, Request, RequestBody};
+    use pbft_core::replica::To;
+    use pbft_core::types::{ClientId, ReplicaId, RequestNumber, Signature};
 
     use super::*;
 
     #[test]
     fn repair_and_retransmission_are_found() {
-        assert!(
-            Quiet
-                .observe(&Observation::Relayed {
-                    replica: ReplicaId(0)
-                })
-                .is_err()
-        );
-        assert!(
-            Quiet
-                .observe(&Observation::Resent {
-                    client: ClientId(0)
-                })
-                .is_err()
-        );
+        assert!(Quiet.observe(&Observation::Relayed { replica: ReplicaId(0) }).is_err());
+        assert!(Quiet.observe(&Observation::Resent { client: ClientId(0) }).is_err());
     }
 }

@@ -34,9 +34,7 @@ impl Checker for TotalOrder {
                 }
                 *position += 1;
             }
-            Observation::Executed {
-                replica, sequence, ..
-            } => {
+            Observation::Executed { replica, sequence, .. } => {
                 let last = self.slots.entry(*replica).or_default();
                 if *sequence != last.next() {
                     return Err(format!("{replica:?} executed slot {sequence} after {last}"));
@@ -69,19 +67,12 @@ mod tests {
                 number: RequestNumber(number),
                 operation: Bytes::new(),
             };
-            checker.observe(&Observation::Operation {
-                replica: ReplicaId(replica),
-                entry,
-            })
+            checker.observe(&Observation::Operation { replica: ReplicaId(replica), entry })
         };
         assert!(run(0, 1).is_ok() && run(0, 2).is_ok() && run(1, 1).is_ok());
         assert!(run(1, 3).is_err());
         let batch = Arc::new(Batch::new(WallTime(0), vec![]));
-        let gap = Observation::Executed {
-            replica: ReplicaId(0),
-            sequence: Sequence(2),
-            batch,
-        };
+        let gap = Observation::Executed { replica: ReplicaId(0), sequence: Sequence(2), batch };
         assert!(checker.observe(&gap).is_err());
     }
 }

@@ -17,24 +17,16 @@ impl Checker for Validity {
 
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
         match observation {
-            Observation::Submitted {
-                client,
-                number,
-                operations,
-            } => {
+            Observation::Submitted { client, number, operations } => {
                 self.0.insert((*client, *number), operations.clone());
             }
             Observation::Operation { replica, entry } => {
                 let submitted = self.0.get(&(entry.client, entry.number));
                 let known = submitted.is_some_and(|operations| {
-                    operations
-                        .iter()
-                        .any(|operation| operation == &entry.operation[..])
+                    operations.iter().any(|operation| operation == &entry.operation[..])
                 });
                 if !known {
-                    return Err(format!(
-                        "{replica:?} executed what nobody submitted: {entry:?}"
-                    ));
+                    return Err(format!("{replica:?} executed what nobody submitted: {entry:?}"));
                 }
             }
             _ => {}
@@ -55,24 +47,11 @@ mod tests {
         let mut checker = Validity::default();
         let (client, number) = (ClientId(0), RequestNumber(1));
         let operations = Operations::new([b"a"]).unwrap();
-        checker
-            .observe(&Observation::Submitted {
-                client,
-                number,
-                operations,
-            })
-            .unwrap();
+        checker.observe(&Observation::Submitted { client, number, operations }).unwrap();
         let mut run = |operation: &'static [u8]| {
-            let entry = Entry {
-                sequence: Sequence(1),
-                client,
-                number,
-                operation: operation.into(),
-            };
-            checker.observe(&Observation::Operation {
-                replica: ReplicaId(0),
-                entry,
-            })
+            let entry =
+                Entry { sequence: Sequence(1), client, number, operation: operation.into() };
+            checker.observe(&Observation::Operation { replica: ReplicaId(0), entry })
         };
         assert!(run(b"a").is_ok() && run(b"b").is_err());
     }

@@ -11,9 +11,7 @@ pub(super) struct WindowBounds {
 
 impl WindowBounds {
     pub(super) fn new(constants: &Constants) -> Self {
-        WindowBounds {
-            two_windows: 2 * constants.window,
-        }
+        WindowBounds { two_windows: 2 * constants.window }
     }
 }
 
@@ -65,11 +63,7 @@ mod tests {
         let keys = Keys::new(&Options::fault_free(1, 4)).unwrap();
         let cluster = &keys.cluster;
         let mut replica = Replica::new(ReplicaId(1), cluster.clone(), Limits::default()).unwrap();
-        let vote = Vote {
-            view: View(0),
-            sequence: Sequence(20),
-            digest: Digest([1; 32]),
-        };
+        let vote = Vote { view: View(0), sequence: Sequence(20), digest: Digest([1; 32]) };
         let signer = keys.signer(Author::Replica(ReplicaId(2)));
         let signed = sign(cluster, &*signer, ReplicaId(2), Statement::Prepare(vote));
         let mut cache = Cache::default();
@@ -77,15 +71,7 @@ mod tests {
         let verified = verify(cluster, &*keys.verifier, &mut cache, message).unwrap();
         replica.step(Time::default(), Input::Deliver(verified), &mut Vec::new());
         let observation = Observation::Stepped { replica: &replica };
-        assert!(
-            WindowBounds { two_windows: 32 }
-                .observe(&observation)
-                .is_ok()
-        );
-        assert!(
-            WindowBounds { two_windows: 8 }
-                .observe(&observation)
-                .is_err()
-        );
+        assert!(WindowBounds { two_windows: 32 }.observe(&observation).is_ok());
+        assert!(WindowBounds { two_windows: 8 }.observe(&observation).is_err());
     }
 }
