@@ -11,39 +11,36 @@ pub enum CloseCode {
     Dropped = 0,
     /// Graceful shutdown.
     Shutdown = 1,
-    /// The closing end has read everything the other one sent before its shutdown.
-    Finished = 2,
     /// A newer connection from the same replica took over.
-    Replaced = 3,
+    Replaced = 2,
     /// The same replica replaced a connection a moment ago.
-    ReplacedTooSoon = 4,
+    ReplacedTooSoon = 3,
     /// A limit on connections was reached.
-    TooManyConnections = 5,
+    TooManyConnections = 4,
     /// The other end runs another wire version.
-    WrongVersion = 6,
+    WrongVersion = 5,
     /// The other end belongs to another cluster.
-    WrongCluster = 7,
+    WrongCluster = 6,
     /// The other end runs another configuration.
-    WrongConfiguration = 8,
+    WrongConfiguration = 7,
     /// The HELLO was malformed, or named another node than the TLS key's owner.
-    BadHello = 9,
+    BadHello = 8,
     /// No HELLO in time.
-    HelloTimeout = 10,
+    HelloTimeout = 9,
     /// A frame's length prefix was zero or above the lane's limit.
-    BadFrame = 11,
+    BadFrame = 10,
     /// A frame was not complete in time.
-    FrameTimeout = 12,
+    FrameTimeout = 11,
     /// A stream broke the lane rules.
-    BadStream = 13,
+    BadStream = 12,
     /// The node is shut out for a while.
-    Penalized = 14,
+    Penalized = 13,
 }
 
 impl CloseCode {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 14] = [
         Self::Dropped,
         Self::Shutdown,
-        Self::Finished,
         Self::Replaced,
         Self::ReplacedTooSoon,
         Self::TooManyConnections,
@@ -77,7 +74,7 @@ impl CloseCode {
 }
 
 /// TLS alerts in QUIC are transport errors 0x100 + alert (RFC 9001, 4.8).
-const ALERT_ACCESS_DENIED: u64 = 0x100 + 49;
+pub(crate) const ALERT_ACCESS_DENIED: u64 = 0x100 + 49;
 const ALERT_NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
 
 /// Why a connection or an attempt ended, with the remedy where we know one.

@@ -1,272 +1,308 @@
-//! One connection, from the end of its TLS handshake to its close.
+//! The life of one connection after its TLS handshake: HELLO, lanes, end.
 
-use std::collections::VecDeque;
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use quinn::{Connection, ReadError, RecvStream, SendStream};
+use quinn::{ConnectionError, SendStream, StoppedError, WriteError};
 use tokio::time::timeout;
 
 use crate::Node;
 use crate::close::{CloseCode, explain};
-use crate::frame::{FrameDecoder, FrameError, prefix};
-use crate::hello::{self, HELLO_BYTES_MAX};
-use crate::inbox::Serial;
-use crate::lane::{Lane, LaneQueue, PerLane};
+use crate::frame::prefix;
+use crate::hello::{self, HelloError};
+use crate::lane::Lane;
 use crate::limits::Port;
-use crate::registry::{Shared, close};
+use crate::reader::LaneReader;
+use crate::registry::Admitted;
+use crate::shared::Shared;
 
-/// Bytes taken from a stream at a time.
-const READ_BYTES_MAX: usize = 64 * 1024;
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The other end closed it, the path broke, or another part of ours closed it.
+    Lost(ConnectionError),
+    /// We close it.
+    Ours(CloseCode, String),
+    /// We close it: the HELLO does not agree with ours.
+    Hello(HelloError),
+}
 
-/// Runs a connection to `node` until it ends. Returns whether it ever was up.
-pub(crate) async fn run(
+impl From<ConnectionError> for Fault {
+    fn from(error: ConnectionError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl From<WriteError> for Fault {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::ConnectionLost(error) => Self::Lost(error),
+            other => Self::Ours(CloseCode::BadStream, other.to_string()),
+        }
+    }
+}
+
+impl From<StoppedError> for Fault {
+    fn from(error: StoppedError) -> Self {
+        match error {
+            StoppedError::ConnectionLost(error) => Self::Lost(error),
+            other => Self::Ours(CloseCode::BadStream, other.to_string()),
+        }
+    }
+}
+
+/// What a dialler needs to know about a connection that ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// It was up.
+    pub(crate) up: bool,
+    /// One end did not want the other, so that coming back at once is no use.
+    pub(crate) refused: bool,
+}
+
+/// Runs a connection whose other end TLS has proven to be `node`, until it ends. `slot` is let go
+/// of once the HELLO is accepted. Dropping the future drops the connection.
+pub(crate) async fn run<S>(
     shared: &Arc<Shared>,
-    connection: Connection,
+    connection: quinn::Connection,
     node: Node,
     port: Port,
-) -> bool {
-    let greeted = timeout(shared.limits.hello_deadline, greet(shared, &connection, node, port));
-    let streams = match greeted.await {
-        Ok(Ok(streams)) => streams,
-        Ok(Err(code)) => {
-            refuse(shared, &connection, node, code);
-            return false;
-        }
-        Err(_) => {
-            shared.counters.hello_timeouts.bump();
-            refuse(shared, &connection, node, CloseCode::HelloTimeout);
-            return false;
+    slot: S,
+) -> Ended {
+    if shared.registry.penalized_until(node).is_some() {
+        shared.counters.connections_penalized.bump();
+        connection.close(CloseCode::Penalized.wire(), b"shut out for a while");
+        return Ended { up: false, refused: true };
+    }
+    let deadline = shared.limits.hello_deadline;
+    let exchanged = tokio::select! {
+        exchanged = timeout(deadline, exchange(shared, &connection)) => exchanged,
+        () = shared.closing() => {
+            connection.close(CloseCode::Shutdown.wire(), b"shutdown");
+            return Ended { up: false, refused: false };
         }
     };
-    let (serial, queues) = match shared.admit(node, port, &connection) {
+    let exchanged = exchanged.unwrap_or_else(|_| {
+        let reason = format!("no HELLO within {deadline:?}");
+        Err(Fault::Ours(CloseCode::HelloTimeout, reason))
+    });
+    // The streams live on until a refusal is sent: dropping one would reset it, and the other end
+    // would take that for a fault of ours.
+    let (writer, reader) = match exchanged {
+        Ok((writer, reader, hello)) => match hello::judge(&shared.identity, node, &hello) {
+            Ok(()) => (writer, reader),
+            Err(error) => return refuse(shared, &connection, node, Fault::Hello(error)),
+        },
+        Err(fault) => return refuse(shared, &connection, node, fault),
+    };
+    let admitted = match shared.admit(node, port, &connection) {
         Ok(admitted) => admitted,
         Err(code) => {
-            refuse(shared, &connection, node, code);
-            return false;
+            connection.close(code.wire(), format!("{code:?}").as_bytes());
+            return Ended { up: false, refused: code.is_refusal() };
         }
     };
-    let code = serve(shared, &connection, serial, port, &queues, streams).await;
-    if let Some(code) = code {
-        if code.is_refusal() {
-            tracing::warn!(here = %shared.me, %node, ?code, "connection closed");
-            shared.penalize(node, "broken framing");
-        }
-        close(&connection, code, "");
-    } else if let Some(reason) = connection.close_reason() {
-        tracing::debug!(here = %shared.me, %node, reason = explain(&reason), "connection ended");
-    }
-    shared.forget(node, serial);
-    true
+    drop(slot);
+    tracing::info!(target: "pbft::net", own = %shared.own, %node, "up");
+    serve(admitted, port, writer, reader).await
 }
 
-/// The streams of a connection whose HELLO agreed.
-struct Streams {
-    urgent_out: SendStream,
-    bulk_out: SendStream,
-    urgent_in: RecvStream,
-    /// What came behind the HELLO already.
-    rest: Bytes,
-    decoder: FrameDecoder,
-}
-
-/// Sends our HELLO and judges theirs.
-async fn greet(
+/// Sends our HELLO and reads theirs, each the first frame of the urgent lane.
+async fn exchange(
     shared: &Shared,
-    connection: &Connection,
-    node: Node,
-    port: Port,
-) -> Result<Streams, CloseCode> {
-    // An error here means that the connection has ended; why, its close reason says.
-    let lost = |_| CloseCode::Dropped;
-    let mut urgent_out = connection.open_uni().await.map_err(lost)?;
-    let mut bulk_out = connection.open_uni().await.map_err(lost)?;
-    for (lane, stream) in [(Lane::Urgent, &mut urgent_out), (Lane::Bulk, &mut bulk_out)] {
-        let _ = stream.set_priority(lane.priority());
-    }
-    let greeting = hello::encode(&shared.identity, shared.me);
-    let length = prefix(&greeting).unwrap_or_default();
-    let opening = [&[Lane::Urgent.tag()][..], &length[..], &greeting[..]].concat();
-    urgent_out.write_all(&opening).await.map_err(|_| CloseCode::Dropped)?;
-    bulk_out.write_all(&[Lane::Bulk.tag()]).await.map_err(|_| CloseCode::Dropped)?;
-
-    let mut urgent_in = connection.accept_uni().await.map_err(lost)?;
-    let mut tag = [0];
-    urgent_in.read_exact(&mut tag).await.map_err(|_| CloseCode::BadStream)?;
-    if tag != [Lane::Urgent.tag()] {
-        shared.counters.streams_invalid.bump();
-        return Err(CloseCode::BadStream);
-    }
-    let mut decoder = FrameDecoder::new(HELLO_BYTES_MAX);
-    loop {
-        let chunk = urgent_in.read_chunk(READ_BYTES_MAX, true).await;
-        let Ok(Some(chunk)) = chunk else {
-            return Err(CloseCode::BadStream);
-        };
-        let mut input: &[u8] = &chunk.bytes;
-        match decoder.next(&mut input) {
-            Ok(None) => {}
-            Ok(Some(frame)) => {
-                judge(shared, node, &frame)?;
-                let rest = chunk.bytes.slice_ref(input);
-                decoder.set_frame_bytes_max(shared.limits.lane(port, Lane::Urgent).frame_bytes_max);
-                return Ok(Streams { urgent_out, bulk_out, urgent_in, rest, decoder });
-            }
-            Err(_) => {
-                shared.counters.hello_malformed.bump();
-                return Err(CloseCode::BadHello);
-            }
-        }
-    }
-}
-
-fn judge(shared: &Shared, node: Node, frame: &[u8]) -> Result<(), CloseCode> {
-    hello::judge(&shared.identity, node, frame).map_err(|error| {
-        let counters = &shared.counters;
-        let counter = if error.is_mismatch() {
-            &counters.hello_mismatches
-        } else {
-            &counters.hello_malformed
-        };
-        counter.bump();
-        tracing::warn!("{}", error.explain(shared.me, node));
-        error.close_code()
-    })
-}
-
-fn refuse(shared: &Shared, connection: &Connection, node: Node, code: CloseCode) {
-    if let Some(reason) = connection.close_reason() {
-        if CloseCode::received(&reason).is_some_and(CloseCode::is_refusal) {
-            shared.counters.refused_by_peer.bump();
-            tracing::warn!(here = %shared.me, %node, "{}", explain(&reason));
-        }
-        return;
-    }
-    tracing::debug!(here = %shared.me, %node, ?code, "connection refused");
-    close(connection, code, &format!("{} refuses {node}: {code:?}", shared.me));
-}
-
-/// Moves frames until the connection ends. Returns the code to close it with, if it is for us to close.
-async fn serve(
-    shared: &Arc<Shared>,
-    connection: &Connection,
-    serial: Serial,
-    port: Port,
-    queues: &PerLane<LaneQueue>,
-    streams: Streams,
-) -> Option<CloseCode> {
-    let Streams { urgent_out, bulk_out, urgent_in, rest, decoder } = streams;
-    let writing = async {
-        let urgent = queues.get(Lane::Urgent).write_to(urgent_out, &shared.counters);
-        let bulk = queues.get(Lane::Bulk).write_to(bulk_out, &shared.counters);
-        let (urgent, bulk) = tokio::try_join!(urgent, bulk).ok()?;
-        // Everything is written; `stopped` ends when it is acknowledged.
-        let _ = timeout(shared.limits.close_deadline, async {
-            let _ = urgent.stopped().await;
-            let _ = bulk.stopped().await;
-        })
-        .await;
-        Some(CloseCode::Shutdown)
+    connection: &quinn::Connection,
+) -> Result<(SendStream, LaneReader, Bytes), Fault> {
+    let send = async {
+        let mut stream = open(connection, Lane::Urgent).await?;
+        let hello = hello::encode(&shared.identity, shared.own);
+        let prefix = prefix(&hello).unwrap_or_default();
+        stream.write_all(&[&prefix[..], &hello].concat()).await?;
+        Ok::<_, Fault>(stream)
     };
-    let reading = async {
-        let mut urgent = Reader { shared, serial, lane: Lane::Urgent, decoder };
-        let bulk = async {
-            let stream = second_stream(shared, connection).await?;
-            let limits = shared.limits.lane(port, Lane::Bulk);
-            let decoder = FrameDecoder::new(limits.frame_bytes_max);
-            let mut bulk = Reader { shared, serial, lane: Lane::Bulk, decoder };
-            bulk.read(Bytes::new(), stream).await
+    let receive = async {
+        let stream = connection.accept_uni().await?;
+        let malformed = |fault| match fault {
+            Fault::Ours(..) => Fault::Hello(HelloError::Malformed),
+            lost => lost,
         };
-        match tokio::try_join!(urgent.read(rest, urgent_in), bulk) {
-            Err(code) => code,
-            // The other end has finished both streams: it is shutting down and waits for our word.
-            Ok(((), ())) => CloseCode::Finished,
-        }
+        let mut reader = LaneReader::begin(stream, Lane::Urgent).await.map_err(malformed)?;
+        let hello = reader.hello().await.map_err(malformed)?;
+        Ok::<_, Fault>((reader, hello))
     };
-    let code = tokio::select! {
-        code = reading => Some(code),
-        code = writing => code,
-        _ = connection.closed() => None,
-    };
-    code.filter(|_| connection.close_reason().is_none())
+    let (writer, (reader, hello)) = tokio::try_join!(send, receive)?;
+    Ok((writer, reader, hello))
 }
 
-async fn second_stream(shared: &Shared, connection: &Connection) -> Result<RecvStream, CloseCode> {
-    let mut stream = connection.accept_uni().await.map_err(|_| CloseCode::Dropped)?;
-    let mut tag = [0];
-    let read = timeout(shared.limits.message_deadline, stream.read_exact(&mut tag)).await;
-    if !matches!(read, Ok(Ok(()))) || tag != [Lane::Bulk.tag()] {
-        shared.counters.streams_invalid.bump();
-        return Err(CloseCode::BadStream);
-    }
+/// Opens our stream of a lane and writes its tag.
+async fn open(connection: &quinn::Connection, lane: Lane) -> Result<SendStream, Fault> {
+    let mut stream = connection.open_uni().await?;
+    // Fails only if the stream is gone, and then so does the write.
+    let _ = stream.set_priority(lane.priority());
+    stream.write_all(&[lane.tag()]).await?;
     Ok(stream)
 }
 
-struct Reader<'a> {
-    shared: &'a Shared,
-    serial: Serial,
-    lane: Lane,
-    decoder: FrameDecoder,
+/// Ends a connection that never came up.
+fn refuse(shared: &Shared, connection: &quinn::Connection, node: Node, fault: Fault) -> Ended {
+    let own = shared.own;
+    let counters = &shared.counters;
+    let (code, reason) = match fault {
+        Fault::Lost(error) => return lost(shared, node, false, &error),
+        Fault::Ours(code, reason) => (code, reason),
+        Fault::Hello(error) => (error.close_code(), {
+            let reason = error.explain(own, node);
+            if let Some((field, ours, theirs)) = error.mismatch() {
+                counters.hello_mismatches.bump();
+                if shared.registry.may_log(node, &reason) {
+                    let remedy = hello::REMEDY;
+                    tracing::warn!(
+                        target: "pbft::net", %own, %node, field, ours, theirs, remedy,
+                        "HELLO mismatch, connection refused"
+                    );
+                }
+            }
+            reason
+        }),
+    };
+    match code {
+        CloseCode::BadHello => counters.hello_malformed.bump(),
+        CloseCode::HelloTimeout => counters.hello_timeouts.bump(),
+        CloseCode::BadStream => counters.streams_invalid.bump(),
+        _ => {}
+    }
+    if shared.registry.may_log(node, &reason) {
+        tracing::warn!(target: "pbft::net", %own, %node, ?code, reason, "connection refused");
+    }
+    connection.close(code.wire(), reason.as_bytes());
+    Ended { up: false, refused: true }
 }
 
-impl Reader<'_> {
-    /// Cuts the stream into frames and hands them over, waiting while the inbox has no room.
-    async fn read(&mut self, first: Bytes, mut stream: RecvStream) -> Result<(), CloseCode> {
-        let mut frames = VecDeque::new();
-        let mut waited = Duration::ZERO;
-        let mut bytes = first;
-        loop {
-            let mut input: &[u8] = &bytes;
-            loop {
-                match self.decoder.next(&mut input) {
-                    Ok(Some(frame)) => {
-                        waited = Duration::ZERO;
-                        self.shared.counters.frames_received.bump();
-                        self.shared.counters.bytes_received.add(frame.len());
-                        frames.push_back(frame);
-                    }
-                    Ok(None) => break,
-                    Err(error) => return Err(self.bad_frame(error)),
-                }
+/// Moves frames both ways until the connection ends.
+async fn serve(admitted: Admitted, port: Port, writer: SendStream, reader: LaneReader) -> Ended {
+    let Admitted { shared, link } = &admitted;
+    let connection = &link.connection;
+    let mut reading = pin!(read(&admitted, port, reader));
+    let (fault, has_read_all) = tokio::select! {
+        fault = &mut reading => (fault, true),
+        fault = write(&admitted, writer) => (fault, false),
+        error = connection.closed() => (Fault::Lost(error), false),
+    };
+    admitted.stop_sending();
+    match fault {
+        Fault::Lost(error) => {
+            if !has_read_all && !matches!(error, ConnectionError::LocallyClosed) {
+                // What had arrived before the end is still handed over, if the consumer keeps up.
+                let _ = timeout(shared.limits.close_deadline, reading).await;
             }
-            if !frames.is_empty()
-                && !self.shared.inbox.push(self.serial, self.lane, &mut frames).await
-            {
-                return Err(CloseCode::Dropped);
+            lost(shared, link.node, true, &error)
+        }
+        Fault::Hello(error) => {
+            connection.close(error.close_code().wire(), b"");
+            Ended { up: true, refused: true }
+        }
+        Fault::Ours(CloseCode::Shutdown, reason) => {
+            connection.close(CloseCode::Shutdown.wire(), reason.as_bytes());
+            Ended { up: true, refused: false }
+        }
+        Fault::Ours(code, reason) => {
+            if code == CloseCode::BadStream {
+                shared.counters.streams_invalid.bump();
             }
-            // Only the time spent waiting for the peer counts against a frame that has begun.
-            let chunk = if self.decoder.is_partial() {
-                let left = self.shared.limits.message_deadline.saturating_sub(waited);
-                let since = Instant::now();
-                let read = timeout(left, stream.read_chunk(READ_BYTES_MAX, true)).await;
-                waited += since.elapsed();
-                let Ok(read) = read else {
-                    self.shared.counters.frames_timed_out.bump();
-                    return Err(CloseCode::FrameTimeout);
-                };
-                read
-            } else {
-                stream.read_chunk(READ_BYTES_MAX, true).await
-            };
-            bytes = match chunk {
-                Ok(Some(chunk)) => chunk.bytes,
-                Ok(None) => return Ok(()),
-                Err(ReadError::ConnectionLost(_)) => return Err(CloseCode::Dropped),
-                Err(_) => {
-                    self.shared.counters.streams_invalid.bump();
-                    return Err(CloseCode::BadStream);
-                }
-            };
+            connection.close(code.wire(), reason.as_bytes());
+            // Only a faulty program sends such bytes, so it is kept away for a while.
+            shared.penalize(link.node, &reason);
+            Ended { up: true, refused: true }
         }
     }
+}
 
-    fn bad_frame(&self, error: FrameError) -> CloseCode {
-        match error {
-            FrameError::TooLong(..) => self.shared.counters.frames_oversized.bump(),
-            FrameError::Empty => self.shared.counters.frames_empty.bump(),
-        }
-        tracing::warn!(here = %self.shared.me, lane = ?self.lane, ?error, "bad frame");
-        CloseCode::BadFrame
+/// Reads both lanes for ever, or until one is at fault.
+async fn read(admitted: &Admitted, port: Port, urgent: LaneReader) -> Fault {
+    let Admitted { shared, link } = admitted;
+    let connection = &link.connection;
+    let deadline = shared.limits.message_deadline;
+    let bytes_max = |lane| shared.limits.lane(port, lane).frame_bytes_max;
+    let urgent = async {
+        drained(urgent.run(Lane::Urgent, bytes_max(Lane::Urgent), deadline, admitted).await)
+    };
+    let bulk = async {
+        let begun = match connection.accept_uni().await {
+            Ok(stream) => LaneReader::begin(stream, Lane::Bulk).await,
+            Err(error) => Err(Fault::Lost(error)),
+        };
+        let reader = match begun {
+            Ok(reader) => reader,
+            Err(fault) => return drained(Err(fault)),
+        };
+        let extra = async {
+            match connection.accept_uni().await {
+                Ok(_) => Err(Fault::Ours(CloseCode::BadStream, "one stream too many".into())),
+                // The reader finds the same once it has read what is left.
+                Err(_) => pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = reader.run(Lane::Bulk, bytes_max(Lane::Bulk), deadline, admitted) => ended,
+            ended = extra => ended,
+        };
+        drained(ended)
+    };
+    match tokio::try_join!(urgent, bulk) {
+        Ok((Some(error), _) | (_, Some(error))) => Fault::Lost(error),
+        // Both lanes ended: the other end shuts down, and closes when it is done.
+        Ok((None, None)) => Fault::Lost(connection.closed().await),
+        Err(fault) => fault,
     }
+}
+
+/// The loss of the connection ends a lane without a fault, so that the other lane is read to its
+/// end as well.
+fn drained(ended: Result<(), Fault>) -> Result<Option<ConnectionError>, Fault> {
+    match ended {
+        Ok(()) => Ok(None),
+        Err(Fault::Lost(error)) => Ok(Some(error)),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// Writes both lanes until one is at fault, or our network closes and everything has arrived.
+async fn write(admitted: &Admitted, urgent: SendStream) -> Fault {
+    let Admitted { shared, link } = admitted;
+    let counters = &shared.counters;
+    let written = async {
+        let bulk = open(&link.connection, Lane::Bulk).await?;
+        let (urgent, bulk) = tokio::try_join!(
+            link.queues.urgent.write_to(urgent, counters),
+            link.queues.bulk.write_to(bulk, counters),
+        )?;
+        // A close would discard what is under way, so the acknowledgements are awaited.
+        tokio::try_join!(urgent.stopped(), bulk.stopped())?;
+        Ok(())
+    };
+    match written.await {
+        Ok(()) => Fault::Ours(CloseCode::Shutdown, "shutdown".into()),
+        Err(fault) => fault,
+    }
+}
+
+/// The connection is gone: says so, once in a while.
+fn lost(shared: &Shared, node: Node, up: bool, error: &ConnectionError) -> Ended {
+    let refused = CloseCode::received(error).is_some_and(CloseCode::is_refusal);
+    if refused {
+        shared.counters.refused_by_peer.bump();
+    }
+    let reason = explain(error);
+    let own = shared.own;
+    if matches!(error, ConnectionError::LocallyClosed) {
+        tracing::debug!(target: "pbft::net", %own, %node, reason, "down");
+    } else if shared.registry.may_log(node, &reason) {
+        if refused || !up {
+            tracing::warn!(target: "pbft::net", %own, %node, reason, "connection refused");
+        } else {
+            tracing::info!(target: "pbft::net", %own, %node, reason, "down");
+        }
+    }
+    Ended { up, refused }
 }

@@ -28,7 +28,7 @@ macro_rules! counters {
 counters! {
     /// Outgoing connection attempts.
     dials_started,
-    /// Outgoing attempts that ended before the TLS handshake did: nobody there, another key, refused.
+    /// Outgoing attempts that did not come up: nobody there, another key, refused.
     dials_failed,
     /// Incoming handshakes that TLS refused: unlisted key, wrong protocol name, broken handshake.
     handshakes_refused,

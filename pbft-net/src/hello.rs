@@ -6,8 +6,6 @@
 //! Layout, little-endian: magic `PBFT`, wire version u16, then, fixed for one version: cluster
 //! digest 32, configuration digest 32, kind of node u8 (0 replica, 1 client), its id u32.
 
-use std::fmt;
-
 use pbft_core::types::{ClientId, Digest, ReplicaId};
 
 use crate::Node;
@@ -15,6 +13,9 @@ use crate::close::CloseCode;
 
 /// Longest HELLO of any version that we are willing to read.
 pub(crate) const HELLO_BYTES_MAX: usize = 128;
+
+/// What an operator does about a mismatch.
+pub(crate) const REMEDY: &str = "copy the same cluster.toml to every host";
 
 const MAGIC: &[u8; 4] = b"PBFT";
 
@@ -54,8 +55,18 @@ impl HelloError {
         }
     }
 
-    pub(crate) fn is_mismatch(&self) -> bool {
-        !matches!(self, Self::Malformed | Self::Impostor(..))
+    /// The field that differs, our value and theirs, if that is the fault.
+    pub(crate) fn mismatch(&self) -> Option<(&'static str, String, String)> {
+        match self {
+            Self::Version(ours, theirs) => {
+                Some(("wire_version", ours.to_string(), theirs.to_string()))
+            }
+            Self::Cluster(ours, theirs) => Some(("cluster", ours.short(), theirs.short())),
+            Self::Configuration(ours, theirs) => {
+                Some(("configuration", ours.short(), theirs.short()))
+            }
+            Self::Malformed | Self::Impostor(..) => None,
+        }
     }
 
     /// The refusal in words that read the same at both ends: who refuses whom, the field, both
@@ -70,17 +81,17 @@ impl HelloError {
             }
             Self::Version(here, there) => format!(
                 "{ours} refuses {theirs}: wire version {here} at {ours}, {there} at {theirs}; \
-                 run the same release on every host"
+                 run the same release on every host, and {REMEDY}"
             ),
             Self::Cluster(here, there) => format!(
                 "{ours} refuses {theirs}: cluster {} at {ours}, {} at {theirs}; \
-                 one of them was started with another cluster's cluster.toml",
+                 {REMEDY}",
                 here.short(),
                 there.short()
             ),
             Self::Configuration(here, there) => format!(
                 "{ours} refuses {theirs}: configuration digest {} at {ours}, {} at {theirs}; \
-                 copy the same cluster.toml to every host",
+                 {REMEDY}",
                 here.short(),
                 there.short()
             ),
@@ -137,48 +148,6 @@ fn id_in(bytes: &[u8]) -> Result<u32, HelloError> {
     bytes.try_into().map(u32::from_le_bytes).map_err(|_| HelloError::Malformed)
 }
 
-impl fmt::Display for HelloError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{self:?}")
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OURS: Identity =
-        Identity { wire_version: 1, cluster: Digest([2; 32]), configuration: Digest([3; 32]) };
-    const PEER: Node = Node::Replica(ReplicaId(2));
-
-    #[test]
-    fn an_equal_identity_is_accepted_from_the_owner_of_the_key_only() {
-        let hello = encode(&OURS, PEER);
-        assert!(hello.len() <= HELLO_BYTES_MAX);
-        assert_eq!(judge(&OURS, PEER, &hello), Ok(()));
-        let other = Node::Client(ClientId(2));
-        assert_eq!(judge(&OURS, other, &hello), Err(HelloError::Impostor(other, PEER)));
-    }
-
-    #[test]
-    fn a_mismatch_names_the_field_both_values_and_the_remedy() {
-        let theirs = Identity { configuration: Digest([0xbb; 32]), ..OURS };
-        let error = judge(&OURS, PEER, &encode(&theirs, PEER)).unwrap_err();
-        assert_eq!(
-            error.explain(Node::Replica(ReplicaId(0)), PEER),
-            "r0 refuses r2: configuration digest 0303030303030303 at r0, bbbbbbbbbbbbbbbb at r2; \
-             copy the same cluster.toml to every host"
-        );
-    }
-
-    #[test]
-    fn a_future_version_of_any_length_is_told_apart_from_junk() {
-        let hello = [MAGIC.as_slice(), &9_u16.to_le_bytes(), b"whatever"].concat();
-        assert_eq!(judge(&OURS, PEER, &hello), Err(HelloError::Version(1, 9)));
-        let mut hello = encode(&OURS, PEER);
-        hello.push(0);
-        for junk in [&b""[..], b"PBF", b"PBFT\x01", b"GET / HTTP/1.1", &hello] {
-            assert_eq!(judge(&OURS, PEER, junk), Err(HelloError::Malformed));
-        }
-    }
-}
+#[path = "hello_test.rs"]
+mod tests;

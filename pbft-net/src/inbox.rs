@@ -108,9 +108,10 @@ impl Inbox {
             room: Arc::new(Notify::new()),
         });
         let mut state = self.lock();
-        // What an ended connection left unread may wait for the consumer, but only once per node:
-        // reconnecting must not be a way to fill memory.
-        let stale: Vec<Serial> = state.closed_of(node).collect();
+        // What an ended connection left unread may wait for the consumer, but only until the node's
+        // next one: reconnecting must not be a way to fill memory. A replica has one connection,
+        // so nothing of its earlier one may arrive after this.
+        let stale: Vec<Serial> = state.outdated_by(node).collect();
         for serial in stale {
             counters.dropped_inbound.add(state.forget(serial));
         }
@@ -255,6 +256,10 @@ impl State {
         let Some(connection) = self.connections.remove(&serial) else {
             return 0;
         };
+        for lane in Lane::ALL {
+            // A reader that waits for room shall learn that there will be none.
+            connection.lanes.get(lane).room.notify_one();
+        }
         if !connection.is_empty() {
             self.ready.retain(|ready| *ready != serial);
         }
@@ -274,9 +279,10 @@ impl State {
         }
     }
 
-    fn closed_of(&self, node: Node) -> impl Iterator<Item = Serial> {
-        let closed = move |connection: &Connection| connection.closed && connection.node == node;
-        self.connections.iter().filter(move |(_, it)| closed(it)).map(|(serial, _)| *serial)
+    fn outdated_by(&self, node: Node) -> impl Iterator<Item = Serial> {
+        let only_one = matches!(node, Node::Replica(_));
+        let outdated = move |it: &Connection| it.node == node && (it.closed || only_one);
+        self.connections.iter().filter(move |(_, it)| outdated(it)).map(|(serial, _)| *serial)
     }
 }
 

@@ -1,21 +1,27 @@
-//! Bounded frames between mutually authenticated nodes over QUIC.
+//! Bounded frames between mutually authenticated nodes, over QUIC.
 //!
-//! Replicas reach each other on one port and are reached by clients on another, so that a flood of
-//! clients cannot starve the replicas and the peer port can refuse every key that is no member's in
-//! the TLS handshake. A node is up only after a HELLO in which protocol version, cluster and
-//! configuration agreed. Frames travel in two lanes, [`Lane::Urgent`] before [`Lane::Bulk`]; every
-//! queue is bounded, and nothing is resent after a reconnect: repair is the protocol's job.
+//! The network moves opaque bytes. It decides nothing about the protocol; it guarantees who a frame came from, that nothing it holds grows without bound, and
+//! that no node can hold up another.
 //!
-//! [`Network`] moves the frames; [`gate::Gate`] turns those of peers and clients into verified
-//! messages on the task that owns the replica. There are no protocol decisions here.
+//! * A node *is* its ed25519 TLS key. Both ends of a connection check the other's key against
+//!   their configuration inside the handshake, then compare wire version, cluster and
+//!   configuration digest in a HELLO. Only then is the node [`Received::Up`].
+//! * A connection has two [`Lane`]s: urgent frames are never held up by bulk ones.
+//! * Sending never waits. A full queue drops its oldest frame, an absent node drops all of them,
+//!   and every such loss is counted: delivery is best effort, and the protocol repeats what it needs.
+//! * Receiving is served round-robin over connections. A full inbound queue is not read any more,
+//!   until QUIC's flow control stops its sender.
+//!
+//! [`Network`] moves the frames; [`gate::Gate`] turns them into verified messages, on the task that owns
+//! the replica.
 
-use std::fmt;
-
-use pbft_core::types::{ClientId, PublicKey, ReplicaId};
-
+mod accept;
 mod close;
+mod config;
 mod connection;
 mod counters;
+mod dial;
+mod endpoint;
 mod error;
 mod frame;
 pub mod gate;
@@ -24,43 +30,47 @@ mod inbox;
 mod lane;
 mod limits;
 mod network;
+mod reader;
 mod registry;
+mod shared;
 mod tls;
 
+use std::fmt;
+
+use pbft_core::types::{ClientId, ReplicaId};
+
 pub use close::CloseCode;
+pub use config::{ClientNetworkConfig, MemberAddress, ReplicaNetworkConfig, ReplicaSockets};
 pub use counters::NetCounters;
 pub use error::NetError;
 pub use hello::Identity;
 pub use inbox::{GROUP_FRAMES_MAX, Received};
 pub use lane::Lane;
 pub use limits::{LaneLimits, NetLimits, Windows};
-pub use network::{
-    ClientNetworkConfig, MemberAddress, Network, ReplicaNetworkConfig, ReplicaSockets,
-};
+pub use network::Network;
 pub use tls::TlsKey;
 
-/// Who is at an end of a connection, as its TLS key says.
+/// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Node {
     /// A member of the cluster.
     Replica(ReplicaId),
-    /// An admitted client.
+    /// A listed client.
     Client(ClientId),
 }
 
 impl fmt::Display for Node {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Node::Replica(id) => write!(formatter, "{id:?}"),
-            Node::Client(id) => write!(formatter, "{id:?}"),
+            Self::Replica(id) => write!(formatter, "{id:?}"),
+            Self::Client(id) => write!(formatter, "{id:?}"),
         }
     }
 }
 
-/// The node a TLS key belongs to, for messages about a list of keys.
-pub(crate) fn listed(
-    keys: &[PublicKey],
-    node: impl Fn(u32) -> Node,
-) -> impl Iterator<Item = (PublicKey, Node)> {
-    (0_u32..).zip(keys).map(move |(index, key)| (*key, node(index)))
-}
+#[cfg(test)]
+mod hostile_test;
+#[cfg(test)]
+mod network_test;
+#[cfg(test)]
+mod test_support;

@@ -47,6 +47,8 @@ pub struct NetLimits {
     pub client_windows: Windows,
     /// Incoming connections per port that may be between first packet and accepted HELLO.
     pub handshakes_max: usize,
+    /// The same for one source address, so that one host cannot use up all of them.
+    pub handshakes_per_address_max: usize,
     /// Time from the first packet to the end of the TLS handshake.
     pub handshake_deadline: Duration,
     /// Time from the end of the TLS handshake to the last byte of the HELLO.
@@ -88,14 +90,14 @@ impl Default for NetLimits {
         Self {
             peer_urgent: LaneLimits {
                 frame_bytes_max: 4 * MIB,
-                outbound_frames_max: 8192,
-                outbound_bytes_max: 16 * MIB,
+                outbound_frames_max: 4096,
+                outbound_bytes_max: 32 * MIB,
                 inbound_frames_max: 4096,
                 inbound_bytes_max: 8 * MIB,
             },
             peer_bulk: LaneLimits {
                 frame_bytes_max: 8 * MIB,
-                outbound_frames_max: 2048,
+                outbound_frames_max: 4096,
                 outbound_bytes_max: 32 * MIB,
                 inbound_frames_max: 1024,
                 inbound_bytes_max: 16 * MIB,
@@ -118,12 +120,13 @@ impl Default for NetLimits {
                 send_bytes: 4 * MIB_U32,
             },
             handshakes_max: 128,
+            handshakes_per_address_max: 64,
             handshake_deadline: Duration::from_secs(3),
-            hello_deadline: Duration::from_secs(3),
+            hello_deadline: Duration::from_secs(2),
             message_deadline: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(8),
+            idle_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(2),
-            initial_round_trip: Duration::from_millis(30),
+            initial_round_trip: Duration::from_millis(20),
             reconnect_min: Duration::from_millis(100),
             reconnect_max: Duration::from_secs(5),
             replace_interval: Duration::from_millis(250),
@@ -145,7 +148,7 @@ impl NetLimits {
     ///
     /// # Errors
     /// [`NetError::InvalidLimits`] with the first relation that does not hold.
-    pub fn validate(&self) -> Result<(), NetError> {
+    pub fn check(&self) -> Result<(), NetError> {
         let rules = [
             (
                 self.lanes().all(|lane| lane.frame_bytes_max >= HELLO_BYTES_MAX),
@@ -183,6 +186,11 @@ impl NetLimits {
             (
                 self.handshakes_max >= 1 && self.handshakes_max <= 4096,
                 "handshakes_max must be 1..=4096",
+            ),
+            (
+                self.handshakes_per_address_max >= 1
+                    && self.handshakes_per_address_max <= self.handshakes_max,
+                "handshakes_per_address_max must be 1..=handshakes_max",
             ),
             (
                 self.durations()
@@ -279,24 +287,5 @@ pub(crate) enum Port {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_are_valid_and_their_memory_bound_is_finite() {
-        NetLimits::default().validate().unwrap();
-        assert!(NetLimits::default().memory_bytes_max(4) < 1 << 35);
-    }
-
-    #[test]
-    fn a_broken_relation_is_named() {
-        let mut limits = NetLimits::default();
-        limits.keep_alive = limits.idle_timeout;
-        let error = limits.validate().unwrap_err().to_string();
-        assert!(error.contains("keep_alive must be at most half of idle_timeout"), "{error}");
-        let mut limits = NetLimits::default();
-        limits.peer_bulk.inbound_bytes_max = 1000;
-        let error = limits.validate().unwrap_err().to_string();
-        assert!(error.contains("inbound_bytes_max"), "{error}");
-    }
-}
+#[path = "limits_test.rs"]
+mod tests;

@@ -1,438 +1,234 @@
-//! The network of one node: its endpoints, the tasks that accept and dial, and what its owner calls.
+//! The public handle: starts the tasks of a network, and ends them.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use pbft_core::types::{ClientId, PublicKey, ReplicaId};
-use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
-};
+use pbft_core::types::PublicKey;
+use quinn::Endpoint;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use crate::close::{CloseCode, explain};
-use crate::connection;
-use crate::inbox::Received;
-use crate::lane::Lane;
-use crate::limits::{NetLimits, Port};
-use crate::registry::Shared;
-use crate::tls::{self, Roster, TlsKey};
-use crate::{Identity, NetCounters, NetError, Node, listed};
+use crate::accept::Acceptor;
+use crate::close::CloseCode;
+use crate::config::{self, ClientNetworkConfig, ReplicaNetworkConfig, ReplicaSockets};
+use crate::dial::{Target, keep_connected};
+use crate::limits::Port;
+use crate::shared::Shared;
+use crate::tls::{self, Roster};
+use crate::{
+    Lane, MemberAddress, NetCounters, NetError, NetLimits, Node, Received, TlsKey, endpoint,
+};
 
-/// A node's TLS key and where it is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemberAddress {
-    /// Its public TLS key.
-    pub tls_key: PublicKey,
-    /// Its UDP address.
-    pub address: SocketAddr,
-}
-
-/// A replica's two bound UDP sockets, so that ports given as 0 are known before they are configured.
-#[derive(Debug)]
-pub struct ReplicaSockets {
-    peer: UdpSocket,
-    client: UdpSocket,
-    peer_address: SocketAddr,
-    client_address: SocketAddr,
-}
-
-impl ReplicaSockets {
-    /// Binds the port for peers and the port for clients.
-    ///
-    /// # Errors
-    /// The port is in use, or the address is not this host's.
-    pub fn bind(peer: SocketAddr, client: SocketAddr) -> Result<Self, NetError> {
-        let (peer, peer_address) = bind(peer)?;
-        let (client, client_address) = bind(client)?;
-        Ok(ReplicaSockets { peer, client, peer_address, client_address })
-    }
-
-    /// Where peers reach the replica.
-    pub fn peer_address(&self) -> SocketAddr {
-        self.peer_address
-    }
-
-    /// Where clients reach the replica.
-    pub fn client_address(&self) -> SocketAddr {
-        self.client_address
-    }
-}
-
-fn bind(address: SocketAddr) -> Result<(UdpSocket, SocketAddr), NetError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => NetError::AddressInUse { address },
-        _ => NetError::Socket { address, source },
-    };
-    let socket = UdpSocket::bind(address).map_err(failed)?;
-    let bound = socket.local_addr().map_err(failed)?;
-    Ok((socket, bound))
-}
-
-/// What a replica's network needs.
-#[derive(Clone, Debug)]
-pub struct ReplicaNetworkConfig {
-    /// Which replica it is.
-    pub id: ReplicaId,
-    /// Its TLS key.
-    pub tls_key: TlsKey,
-    /// All members' keys and peer addresses, replica 0 first, this one included.
-    pub members: Vec<MemberAddress>,
-    /// The TLS keys of the clients, client 0 first.
-    pub clients: Vec<PublicKey>,
-    /// What peers and clients must agree on.
-    pub identity: Identity,
-    /// Bounds and deadlines.
-    pub limits: NetLimits,
-}
-
-/// What a client's network needs.
-#[derive(Clone, Debug)]
-pub struct ClientNetworkConfig {
-    /// Which client it is.
-    pub id: ClientId,
-    /// Its TLS key.
-    pub tls_key: TlsKey,
-    /// All replicas' keys and client addresses, replica 0 first.
-    pub replicas: Vec<MemberAddress>,
-    /// What replicas must agree on.
-    pub identity: Identity,
-    /// Bounds and deadlines.
-    pub limits: NetLimits,
-}
-
-/// The network of one node. Dropping it closes everything at once; [`Network::close`] does so with grace.
-#[derive(Debug)]
+/// The connections of one node: a replica's to its peers and clients, or a client's to the replicas.
+///
+/// Dropping it closes every connection and ends every task; [`close`](Self::close) does so
+/// gracefully. All methods may be called from several tasks at once.
 pub struct Network {
     shared: Arc<Shared>,
-    endpoints: Vec<Endpoint>,
-    tasks: Vec<AbortHandle>,
+    /// Empty once closed: an endpoint holds its port for as long as somebody holds it.
+    endpoints: Mutex<Vec<Endpoint>>,
+    /// The accept loops and the diallers, which own all other tasks. Aborted when dropped.
+    tasks: Mutex<JoinSet<()>>,
 }
 
-const PEER_PROTOCOL: &[u8] = b"pbft-peer/1";
-const CLIENT_PROTOCOL: &[u8] = b"pbft-client/1";
-
 impl Network {
-    /// Starts a replica's network on the current tokio runtime.
+    /// Starts a replica's network: it accepts peers of a higher id and clients, and dials peers of a
+    /// lower id. Must be called inside a tokio runtime with its io and time drivers on; a
+    /// `current_thread` one will do.
     ///
     /// # Errors
-    /// The limits or keys do not hold, or there is no runtime.
+    /// The configuration or the limits contradict themselves, TLS refuses them, or no runtime
+    /// surrounds the call.
     pub fn replica(
         sockets: ReplicaSockets,
         config: ReplicaNetworkConfig,
     ) -> Result<Self, NetError> {
-        config.limits.validate()?;
-        let ReplicaNetworkConfig { id, tls_key, members, clients, identity, limits } = config;
-        let own = usize::try_from(id.0).ok().and_then(|index| members.get(index));
-        if own.map(|own| own.tls_key) != Some(tls_key.public()) {
-            let reason = format!("the TLS key of {id:?} is not the one its entry lists");
-            return Err(NetError::InvalidConfig { reason });
+        Handle::try_current().map_err(|_| NetError::NoRuntime)?;
+        config.check()?;
+        let own = Node::Replica(config.id);
+        let nodes = config.nodes()?;
+        let roster = |wanted: fn(&Node, &Node) -> bool| {
+            let wanted = nodes.iter().filter(move |(_, node)| wanted(node, &own)).copied();
+            Roster::new(wanted).map(Arc::new)
+        };
+        // The lower id never dials, so there is one connection per pair, and no tie to break.
+        let callers = roster(|node, own| matches!(node, Node::Replica(_)) && node > own)?;
+        let clients = roster(|node, _| matches!(node, Node::Client(_)))?;
+        let others = nodes.iter().map(|(_, node)| *node).filter(|node| *node != own);
+        let shared = Arc::new(Shared::new(own, config.identity, config.limits, others));
+
+        let (peer_address, client_address) = (sockets.peer_address(), sockets.client_address());
+        let (key, limits) = (&config.tls_key, &shared.limits);
+        let listen = |socket, address, port, roster: &Arc<Roster>| {
+            endpoint::listening(socket, address, port, key, roster.clone(), limits)
+        };
+        let peer_endpoint = listen(sockets.peer, peer_address, Port::Peer, &callers)?;
+        let client_endpoint = listen(sockets.client, client_address, Port::Client, &clients)?;
+        let mut targets = Vec::new();
+        for (index, member) in config.members.iter().enumerate() {
+            let node = config::replica(index)?;
+            if node < own {
+                targets.push(target(node, Port::Peer, member, key, limits)?);
+            }
         }
-        let keys: Vec<PublicKey> = members.iter().map(|member| member.tls_key).collect();
-        let peers = Roster::new(listed(&keys, |index| Node::Replica(ReplicaId(index))))?;
-        let callers = Roster::new(listed(&clients, |index| Node::Client(ClientId(index))))?;
-        let shared = Arc::new(Shared::new(Node::Replica(id), identity, limits));
-        let mut network = Network { shared, endpoints: Vec::new(), tasks: Vec::new() };
-        let peer = network.listen(sockets.peer, Port::Peer, &tls_key, peers)?;
-        network.listen(sockets.client, Port::Client, &tls_key, callers)?;
-        // One of two dials, the higher: no race to settle.
-        for (index, member) in (0..id.0).zip(&members) {
-            network.dial(&peer, Port::Peer, &tls_key, Node::Replica(ReplicaId(index)), member)?;
+
+        let mut tasks = JoinSet::new();
+        for (endpoint, port, roster) in
+            [(&peer_endpoint, Port::Peer, callers), (&client_endpoint, Port::Client, clients)]
+        {
+            let (shared, endpoint) = (shared.clone(), endpoint.clone());
+            tasks.spawn(Acceptor { shared, endpoint, port, roster }.run());
         }
-        Ok(network)
+        for target in targets {
+            tasks.spawn(keep_connected(shared.clone(), peer_endpoint.clone(), target));
+        }
+        let endpoints = Mutex::new(vec![peer_endpoint, client_endpoint]);
+        Ok(Self { shared, endpoints, tasks: Mutex::new(tasks) })
     }
 
-    /// Starts a client's network on the current tokio runtime.
+    /// Starts a client's network: it dials every replica, from a port the system chooses. Must be
+    /// called inside a tokio runtime, as [`replica`](Self::replica).
     ///
     /// # Errors
-    /// The limits or keys do not hold, no port can be bound, or there is no runtime.
+    /// As for [`replica`](Self::replica), or no socket can be had.
     pub fn client(config: ClientNetworkConfig) -> Result<Self, NetError> {
-        config.limits.validate()?;
-        let ClientNetworkConfig { id, tls_key, replicas, identity, limits } = config;
-        let shared = Arc::new(Shared::new(Node::Client(id), identity, limits));
-        let mut network = Network { shared, endpoints: Vec::new(), tasks: Vec::new() };
-        let any: SocketAddr = if replicas.iter().any(|replica| replica.address.is_ipv6()) {
-            (Ipv6Addr::UNSPECIFIED, 0).into()
-        } else {
+        Handle::try_current().map_err(|_| NetError::NoRuntime)?;
+        config.check()?;
+        let own = Node::Client(config.id);
+        let nodes: Vec<Node> =
+            (0..config.replicas.len()).map(config::replica).collect::<Result<_, _>>()?;
+        let only_v4 = config.replicas.iter().all(|replica| replica.address.is_ipv4());
+        let any: SocketAddr = if only_v4 {
             (Ipv4Addr::UNSPECIFIED, 0).into()
+        } else {
+            (Ipv6Addr::UNSPECIFIED, 0).into()
         };
-        let (socket, _) = bind(any)?;
-        let endpoint = network.endpoint(socket, Port::Client, &tls_key, None)?;
-        for (index, replica) in (0_u32..).zip(&replicas) {
-            let node = Node::Replica(ReplicaId(index));
-            network.dial(&endpoint, Port::Client, &tls_key, node, replica)?;
+        let (socket, address) = config::bind(any)?;
+        let endpoint = endpoint::dialling(socket, address)?;
+        let limits = config.limits;
+        let targets = nodes
+            .iter()
+            .zip(&config.replicas)
+            .map(|(node, replica)| target(*node, Port::Client, replica, &config.tls_key, &limits))
+            .collect::<Result<Vec<_>, _>>()?;
+        let shared = Arc::new(Shared::new(own, config.identity, limits, nodes.into_iter()));
+        let mut tasks = JoinSet::new();
+        for target in targets {
+            tasks.spawn(keep_connected(shared.clone(), endpoint.clone(), target));
         }
-        Ok(network)
+        Ok(Self { shared, endpoints: Mutex::new(vec![endpoint]), tasks: Mutex::new(tasks) })
     }
 
-    /// Queues a frame for a node. Never waits: when the lane's queue is full the oldest frame goes, and a
-    /// node that is not connected gets nothing. Every connection of a client gets the frame.
+    /// Queues a frame for `to`, to every connection if it is a client with several. Never waits: a
+    /// full lane drops its oldest frame; a frame for a node that is not connected, or of a length of
+    /// zero or above the lane's limit, is dropped. Every drop is counted.
     pub fn send(&self, to: Node, lane: Lane, frame: Bytes) {
-        self.shared.send(to, lane, frame);
+        let is_between_replicas =
+            matches!((self.shared.own, to), (Node::Replica(_), Node::Replica(_)));
+        let port = if is_between_replicas { Port::Peer } else { Port::Client };
+        self.shared.send(to, port, lane, frame);
     }
 
-    /// The next group of frames of one connection, in turn over all that have some; or that a node came
-    /// or went. Cancel safe.
+    /// The next news of a node, or the next group of frames of one connection, connections taking
+    /// turns. Waits for ever once the network is closed and all is handed over.
+    ///
+    /// Cancel-safe: a call that is dropped has taken nothing.
     pub async fn receive(&self) -> Received {
         self.shared.inbox.receive().await
     }
 
-    /// As [`Network::receive`], if something is there now.
+    /// What [`receive`](Self::receive) would return, if it would return at once.
     pub fn try_receive(&self) -> Option<Received> {
         self.shared.inbox.try_receive()
     }
 
-    /// Closes a node's connections and shuts it out for a while, longer each time.
+    /// Closes the connections of a node that misbehaves, and refuses new ones for a while that
+    /// doubles each time. `reason` goes to the log. Frames already received are still handed over.
     pub fn penalize(&self, node: Node, reason: &'static str) {
         self.shared.penalize(node, reason);
     }
 
-    /// All counters as they stand.
+    /// Everything counted since the start.
     pub fn counters(&self) -> NetCounters {
         self.shared.counters.snapshot()
     }
 
-    /// The measured round trip to a node, if it is up.
+    /// The estimated round-trip time to a node, if it is connected; for a client with several
+    /// connections that of the newest.
     pub fn round_trip(&self, node: Node) -> Option<Duration> {
-        self.shared.round_trip(node)
+        self.shared.registry.round_trip(node)
     }
 
-    /// Whether a node is connected and its HELLO agreed.
+    /// Whether frames to the node would be sent now.
     pub fn is_up(&self, node: Node) -> bool {
-        self.shared.is_up(node)
+        self.shared.registry.is_up(node)
     }
 
-    /// Writes what is queued, closes every connection with [`CloseCode::Shutdown`] and waits, within the
-    /// close deadline, until the other ends have heard.
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Stops accepting and dialling, gives queued frames a moment to arrive, tells the other ends,
+    /// and gives up the ports. Takes at most twice `close_deadline`. Received frames can still be
+    /// taken afterwards. A second call returns at once.
     pub async fn close(&self) {
-        self.shared.begin_closing();
-        self.tasks.iter().for_each(AbortHandle::abort);
-        let limit = self.shared.limits.close_deadline;
-        let _ = timeout(limit, async {
-            while self.shared.has_links() {
-                sleep(Duration::from_millis(2)).await;
+        let deadline = self.shared.limits.close_deadline;
+        self.shared.start_closing();
+        self.shared.close_all();
+        let mut tasks = take(&self.tasks);
+        let endpoints = take(&self.endpoints);
+        let drained = async {
+            while let Some(result) = tasks.join_next().await {
+                self.shared.count_panic(&result);
             }
-        })
-        .await;
-        for endpoint in &self.endpoints {
-            endpoint.close(CloseCode::Shutdown.wire(), b"shutting down");
-        }
-        let _ = timeout(limit, async {
-            for endpoint in &self.endpoints {
+        };
+        // Peers that do not take their frames are left behind.
+        let _ = timeout(deadline, drained).await;
+        tasks.shutdown().await;
+        let idle = async {
+            for endpoint in &endpoints {
+                endpoint.close(CloseCode::Shutdown.wire(), b"shutdown");
+            }
+            for endpoint in &endpoints {
                 endpoint.wait_idle().await;
             }
-        })
-        .await;
-    }
-
-    fn endpoint(
-        &mut self,
-        socket: UdpSocket,
-        port: Port,
-        key: &TlsKey,
-        server: Option<ServerConfig>,
-    ) -> Result<Endpoint, NetError> {
-        // Without a runtime quinn would panic.
-        Handle::try_current().map_err(|_| NetError::NoRuntime)?;
-        let purpose: &[u8] = if port == Port::Peer { b"peer" } else { b"client" };
-        let (reset_key, id_key) = key.reset_keys(purpose)?;
-        let mut config = EndpointConfig::new(reset_key);
-        config.cid_generator(move || {
-            Box::new(quinn_proto::HashedConnectionIdGenerator::from_key(id_key))
-        });
-        let address = socket.local_addr().unwrap_or_else(|_| (Ipv4Addr::UNSPECIFIED, 0).into());
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = Endpoint::new(config, server, socket, runtime)
-            .map_err(|source| NetError::Socket { address, source })?;
-        self.endpoints.push(endpoint.clone());
-        Ok(endpoint)
-    }
-
-    fn listen(
-        &mut self,
-        socket: UdpSocket,
-        port: Port,
-        key: &TlsKey,
-        roster: Roster,
-    ) -> Result<Endpoint, NetError> {
-        let roster = Arc::new(roster);
-        let crypto = tls::server_config(key, Arc::clone(&roster), protocol(port))?;
-        let limits = &self.shared.limits;
-        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-        config.transport_config(transport(limits, port)?);
-        config.migration(false);
-        config.max_incoming(limits.handshakes_max);
-        config.incoming_buffer_size(64 << 10);
-        config.incoming_buffer_size_total(4 << 20);
-        let endpoint = self.endpoint(socket, port, key, Some(config))?;
-        let task = accept(Arc::clone(&self.shared), endpoint.clone(), roster, port);
-        self.tasks.push(tokio::spawn(task).abort_handle());
-        Ok(endpoint)
-    }
-
-    fn dial(
-        &mut self,
-        endpoint: &Endpoint,
-        port: Port,
-        key: &TlsKey,
-        node: Node,
-        member: &MemberAddress,
-    ) -> Result<(), NetError> {
-        let crypto = tls::client_config(key, member.tls_key, protocol(port))?;
-        let mut config = ClientConfig::new(Arc::new(crypto));
-        config.transport_config(transport(&self.shared.limits, port)?);
-        let dialler = Dialler {
-            shared: Arc::clone(&self.shared),
-            endpoint: endpoint.clone(),
-            config,
-            node,
-            port,
-            address: member.address,
         };
-        self.tasks.push(tokio::spawn(dialler.run()).abort_handle());
-        Ok(())
+        let _ = timeout(deadline, idle).await;
     }
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-        for endpoint in &self.endpoints {
-            endpoint.close(CloseCode::Dropped.wire(), b"");
+        for endpoint in take(&self.endpoints) {
+            endpoint.close(CloseCode::Dropped.wire(), b"dropped");
         }
     }
 }
 
-fn protocol(port: Port) -> &'static [u8] {
-    match port {
-        Port::Peer => PEER_PROTOCOL,
-        Port::Client => CLIENT_PROTOCOL,
+impl fmt::Debug for Network {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Network({})", self.shared.own)
     }
 }
 
-/// The transport's settings: everything a peer could make grow is bounded (PITFALLS J2).
-fn transport(limits: &NetLimits, port: Port) -> Result<Arc<TransportConfig>, NetError> {
-    let windows = match port {
-        Port::Peer => &limits.peer_windows,
-        Port::Client => &limits.client_windows,
-    };
-    let idle = IdleTimeout::try_from(limits.idle_timeout)
-        .map_err(|_| NetError::InvalidLimits { relation: "idle_timeout is too long for QUIC" })?;
-    let mut config = TransportConfig::default();
-    config
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(2))
-        .max_idle_timeout(Some(idle))
-        .keep_alive_interval(Some(limits.keep_alive))
-        .stream_receive_window(VarInt::from_u32(windows.stream_bytes))
-        .receive_window(VarInt::from_u32(windows.receive_bytes))
-        .send_window(u64::from(windows.send_bytes))
-        .initial_rtt(limits.initial_round_trip)
-        .datagram_receive_buffer_size(None)
-        .allow_spin(false)
-        .enable_segmentation_offload(limits.segmentation_offload);
-    Ok(Arc::new(config))
+fn take<T: Default>(slot: &Mutex<T>) -> T {
+    std::mem::take(&mut *slot.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Takes connections in. Never waits for a peer: each has a task, and so many at most are unauthenticated.
-async fn accept(shared: Arc<Shared>, endpoint: Endpoint, roster: Arc<Roster>, port: Port) {
-    let places = Arc::new(Semaphore::new(shared.limits.handshakes_max));
-    let busy = shared.limits.handshakes_max / 2;
-    while let Some(incoming) = endpoint.accept().await {
-        if places.available_permits() <= busy && incoming.may_retry() {
-            // Half full: prove the source address first (PITFALLS J3).
-            shared.counters.handshakes_retried.bump();
-            let _ = incoming.retry();
-            continue;
-        }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            shared.counters.handshakes_shed.bump();
-            incoming.refuse();
-            continue;
-        };
-        let (shared, roster) = (Arc::clone(&shared), Arc::clone(&roster));
-        tokio::spawn(async move {
-            let connecting = match incoming.accept() {
-                Ok(connecting) => connecting,
-                Err(_) => return shared.counters.handshakes_refused.bump(),
-            };
-            let connection = match timeout(shared.limits.handshake_deadline, connecting).await {
-                Err(_) => return shared.counters.handshakes_timed_out.bump(),
-                Ok(Err(error)) => {
-                    shared.counters.handshakes_refused.bump();
-                    tracing::debug!(here = %shared.me, reason = explain(&error), "handshake refused");
-                    return;
-                }
-                Ok(Ok(connection)) => connection,
-            };
-            let Some(node) = roster.owner(&connection) else {
-                return;
-            };
-            // The HELLO has a deadline of its own; the place is free for the next handshake.
-            drop(place);
-            connection::run(&shared, connection, node, port).await;
-        });
-    }
-}
-
-/// Keeps one connection to a node: dials, runs it, dials again.
-struct Dialler {
-    shared: Arc<Shared>,
-    endpoint: Endpoint,
-    config: ClientConfig,
+fn target(
     node: Node,
     port: Port,
-    address: SocketAddr,
-}
-
-impl Dialler {
-    async fn run(self) {
-        let (min, max) = (self.shared.limits.reconnect_min, self.shared.limits.reconnect_max);
-        let mut pause = min;
-        let mut was_up = false;
-        loop {
-            sleep(self.shared.penalty_left(self.node)).await;
-            self.shared.counters.dials_started.bump();
-            match self.connect().await {
-                Ok(connection) => {
-                    let shared = &self.shared;
-                    if connection::run(shared, connection, self.node, self.port).await {
-                        pause = min;
-                        was_up = true;
-                    }
-                }
-                Err(reason) => {
-                    self.shared.counters.dials_failed.bump();
-                    tracing::debug!(here = %self.shared.me, node = %self.node, reason, "dial failed");
-                }
-            }
-            sleep(jittered(pause)).await;
-            pause = pause.saturating_mul(2).min(max);
-            if was_up {
-                self.shared.counters.reconnects.bump();
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<quinn::Connection, String> {
-        // The name is not sent and not checked; the key is (see `tls`).
-        let connecting = self.endpoint.connect_with(self.config.clone(), self.address, "pbft");
-        let connecting = connecting.map_err(|error| error.to_string())?;
-        match timeout(self.shared.limits.handshake_deadline, connecting).await {
-            Err(_) => Err("no answer before the deadline".to_owned()),
-            Ok(outcome) => outcome.map_err(|error| explain(&error)),
-        }
-    }
-}
-
-/// Between half of `pause` and all of it, so that nodes that lost a peer together do not return together.
-fn jittered(pause: Duration) -> Duration {
-    let nanos = Instant::now().elapsed().subsec_nanos();
-    let spread = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), nanos) % 1000;
-    pause.mul_f64(0.5 + f64::from(u32::try_from(spread).unwrap_or(0)) / 2000.0)
+    member: &MemberAddress,
+    key: &TlsKey,
+    limits: &NetLimits,
+) -> Result<Target, NetError> {
+    let expected: PublicKey = member.tls_key;
+    let crypto = tls::client_config(key, expected, endpoint::protocol(port))?;
+    let config = endpoint::client_config(crypto, port, limits)?;
+    Ok(Target { node, port, address: member.address, config })
 }

@@ -1,233 +1,288 @@
-//! Which connections are up, and who is shut out.
+//! Which connections exist, to whom, and who is shut out.
+//!
+//! The nodes are those of the configuration and never change, so the table itself needs no lock:
+//! each node has its own, and a sender waits for nobody but another sender to the same node.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::close::CloseCode;
-use crate::counters::Counters;
-use crate::inbox::{Inbox, Serial};
+use crate::inbox::Serial;
 use crate::lane::{Lane, LaneQueue, PerLane};
-use crate::limits::{NetLimits, Port};
-use crate::{Identity, Node};
+use crate::limits::Port;
+use crate::shared::{LogGate, Shared};
+use crate::{NetLimits, Node};
 
-/// What all tasks of one network share.
+/// One connection that is up.
 #[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) me: Node,
-    pub(crate) identity: Identity,
-    pub(crate) limits: NetLimits,
-    pub(crate) counters: Counters,
-    pub(crate) inbox: Inbox,
-    registry: Mutex<Registry>,
+pub(crate) struct Link {
+    pub(crate) serial: Serial,
+    pub(crate) node: Node,
+    pub(crate) connection: quinn::Connection,
+    pub(crate) queues: PerLane<LaneQueue>,
+}
+
+/// Every configured node but ourselves.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    nodes: HashMap<Node, Entry>,
+    client_links: AtomicUsize,
+    next_serial: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Registry {
-    links: HashMap<Node, Vec<Link>>,
-    penalties: HashMap<Node, Penalty>,
-    clients: usize,
-    serial: Serial,
-    closing: bool,
+struct Entry {
+    state: Mutex<State>,
+    log_gate: LogGate,
 }
 
-#[derive(Debug)]
-struct Link {
-    serial: Serial,
-    connection: quinn::Connection,
-    queues: Arc<PerLane<LaneQueue>>,
-    since: Instant,
+#[derive(Debug, Default)]
+struct State {
+    /// Oldest first. At most one for a replica, a few for a client.
+    links: Vec<Arc<Link>>,
+    replaced_at: Option<Instant>,
+    /// A connection has been up and ended.
+    was_lost: bool,
+    penalty: Option<Penalty>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Penalty {
     until: Instant,
     length: Duration,
 }
 
-impl Shared {
-    pub(crate) fn new(me: Node, identity: Identity, limits: NetLimits) -> Self {
-        Shared {
-            me,
-            identity,
-            limits,
-            counters: Counters::default(),
-            inbox: Inbox::default(),
-            registry: Mutex::default(),
+impl Penalty {
+    /// The one that follows: twice as long, unless the node has behaved for long enough since.
+    fn after(previous: Option<Self>, now: Instant, limits: &NetLimits) -> Self {
+        let length = match previous {
+            Some(it) if now.saturating_duration_since(it.until) < limits.penalty_max => {
+                it.length.saturating_mul(2).min(limits.penalty_max)
+            }
+            _ => limits.penalty_min,
+        };
+        Self { until: now + length, length }
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(nodes: impl Iterator<Item = Node>) -> Self {
+        Self {
+            nodes: nodes.map(|node| (node, Entry::default())).collect(),
+            client_links: AtomicUsize::new(0),
+            next_serial: AtomicU64::new(0),
         }
     }
 
-    /// Takes in a connection whose HELLO agreed.
+    fn lock(&self, node: Node) -> Option<MutexGuard<'_, State>> {
+        let entry = self.nodes.get(&node)?;
+        Some(entry.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a complaint about `node` may be logged now.
+    pub(crate) fn may_log(&self, node: Node, line: &str) -> bool {
+        self.nodes.get(&node).is_some_and(|entry| entry.log_gate.opens_for(line))
+    }
+
+    /// Until when `node` is shut out, if it is.
+    pub(crate) fn penalized_until(&self, node: Node) -> Option<Instant> {
+        let penalty = self.lock(node)?.penalty?;
+        (penalty.until > Instant::now()).then_some(penalty.until)
+    }
+
+    pub(crate) fn is_up(&self, node: Node) -> bool {
+        self.lock(node).is_some_and(|state| !state.links.is_empty())
+    }
+
+    pub(crate) fn round_trip(&self, node: Node) -> Option<Duration> {
+        Some(self.lock(node)?.links.last()?.connection.rtt())
+    }
+}
+
+impl Shared {
+    /// Takes a connection whose HELLO was right into use: from here on frames are queued for it and
+    /// the consumer hears of it. The error is the code to close it with.
     pub(crate) fn admit(
-        &self,
+        self: &Arc<Self>,
         node: Node,
         port: Port,
         connection: &quinn::Connection,
-    ) -> Result<(Serial, Arc<PerLane<LaneQueue>>), CloseCode> {
-        let mut registry = self.lock();
-        if registry.closing {
+    ) -> Result<Admitted, CloseCode> {
+        let registry = &self.registry;
+        let mut state = registry.lock(node).ok_or(CloseCode::Dropped)?;
+        let now = Instant::now();
+        // Under the lock: `close_all` sees this link, or we see that the network is closing.
+        if self.is_closing() {
             return Err(CloseCode::Shutdown);
         }
-        let now = Instant::now();
-        if registry.penalties.get(&node).is_some_and(|penalty| now < penalty.until) {
+        if state.penalty.is_some_and(|penalty| penalty.until > now) {
             self.counters.connections_penalized.bump();
             return Err(CloseCode::Penalized);
         }
-        self.make_room(&mut registry, node, now)?;
-        registry.serial += 1;
-        let serial = registry.serial;
-        let queues = PerLane::new(|lane| LaneQueue::new(self.limits.lane(port, lane)));
-        let queues = Arc::new(queues);
-        let link = Link {
-            serial,
-            connection: connection.clone(),
-            queues: Arc::clone(&queues),
-            since: now,
-        };
-        if matches!(node, Node::Client(_)) {
-            registry.clients += 1;
+        match node {
+            Node::Replica(_) => self.make_room_for_replica(&mut state, now)?,
+            Node::Client(_) => self.make_room_for_client(&mut state)?,
         }
-        registry.links.entry(node).or_default().push(link);
-        drop(registry);
-        let limits = [Lane::Urgent, Lane::Bulk].map(|lane| self.limits.lane(port, lane));
-        self.inbox.open(serial, node, limits, &self.counters);
+        let link = Arc::new(Link {
+            serial: registry.next_serial.fetch_add(1, Ordering::Relaxed),
+            node,
+            connection: connection.clone(),
+            queues: PerLane::new(|lane| LaneQueue::new(self.limits.lane(port, lane))),
+        });
+        if state.was_lost && state.links.is_empty() {
+            self.counters.reconnects.bump();
+        }
         self.counters.ups.bump();
-        Ok((serial, queues))
+        if matches!(node, Node::Client(_)) {
+            registry.client_links.fetch_add(1, Ordering::Relaxed);
+        }
+        state.links.push(link.clone());
+        // Still under the lock: who hears `Up` can send, and later connections come later there too.
+        let lanes = Lane::ALL.map(|lane| self.limits.lane(port, lane));
+        self.inbox.open(link.serial, node, lanes, &self.counters);
+        drop(state);
+        Ok(Admitted { shared: self.clone(), link })
     }
 
-    /// A replica has one connection: the newer takes over, but not many times a second. A client has a
-    /// few: the oldest goes.
-    fn make_room(
-        &self,
-        registry: &mut Registry,
-        node: Node,
-        now: Instant,
-    ) -> Result<(), CloseCode> {
-        let links = registry.links.entry(node).or_default();
-        match (node, links.first()) {
-            (Node::Replica(_), Some(old)) => {
-                if now.duration_since(old.since) < self.limits.replace_interval {
-                    self.counters.replacements_refused.bump();
-                    return Err(CloseCode::ReplacedTooSoon);
-                }
-                self.counters.connections_replaced.bump();
-                close(&old.connection, CloseCode::Replaced, "a newer connection took over");
-            }
-            (Node::Client(_), Some(old))
-                if links.len() >= self.limits.connections_per_client_max =>
-            {
-                self.counters.connections_limited.bump();
-                close(&old.connection, CloseCode::TooManyConnections, "one client, too many");
-                // The link itself goes when its task notices.
-            }
-            (Node::Client(_), _) if registry.clients >= self.limits.client_connections_max => {
-                self.counters.connections_limited.bump();
-                return Err(CloseCode::TooManyConnections);
-            }
-            _ => {}
+    /// The new connection wins: the other end would not have dialled if it still had the old one.
+    /// Not too often though, or two processes with one key would chase each other for ever.
+    fn make_room_for_replica(&self, state: &mut State, now: Instant) -> Result<(), CloseCode> {
+        let Some(old) = state.links.first().cloned() else {
+            return Ok(());
+        };
+        let interval = self.limits.replace_interval;
+        let is_live = old.connection.close_reason().is_none();
+        let too_soon = |at: Instant| is_live && now.saturating_duration_since(at) < interval;
+        if state.replaced_at.is_some_and(too_soon) {
+            self.counters.replacements_refused.bump();
+            return Err(CloseCode::ReplacedTooSoon);
         }
+        state.replaced_at = Some(now);
+        self.counters.connections_replaced.bump();
+        self.end(state, &old, CloseCode::Replaced);
         Ok(())
     }
 
-    /// The connection has ended.
-    pub(crate) fn forget(&self, node: Node, serial: Serial) {
-        let mut registry = self.lock();
-        if let Some(links) = registry.links.get_mut(&node) {
-            let before = links.len();
-            links.retain(|link| {
-                let keep = link.serial != serial;
-                if !keep {
-                    Lane::ALL
-                        .iter()
-                        .for_each(|lane| link.queues.get(*lane).discard(&self.counters));
-                }
-                keep
-            });
-            let gone = before - links.len();
-            if links.is_empty() {
-                registry.links.remove(&node);
-            }
-            if matches!(node, Node::Client(_)) {
-                registry.clients = registry.clients.saturating_sub(gone);
-            }
+    /// A client may use several connections; beyond its share its own oldest one goes.
+    fn make_room_for_client(&self, state: &mut State) -> Result<(), CloseCode> {
+        let total = self.registry.client_links.load(Ordering::Relaxed);
+        let is_full = total >= self.limits.client_connections_max;
+        if !is_full && state.links.len() < self.limits.connections_per_client_max {
+            return Ok(());
         }
-        drop(registry);
-        self.inbox.close(serial);
-        self.counters.downs.bump();
+        self.counters.connections_limited.bump();
+        let Some(oldest) = state.links.first().cloned() else {
+            return Err(CloseCode::TooManyConnections);
+        };
+        self.end(state, &oldest, CloseCode::TooManyConnections);
+        Ok(())
     }
 
-    pub(crate) fn send(&self, node: Node, lane: Lane, frame: Bytes) {
-        let port = match (self.me, node) {
-            (Node::Replica(_), Node::Replica(_)) => Port::Peer,
-            _ => Port::Client,
-        };
+    /// Closes a link and takes it out of use at once; its task notices later.
+    fn end(&self, state: &mut State, link: &Link, code: CloseCode) {
+        link.connection.close(code.wire(), format!("{code:?}").as_bytes());
+        self.forget(state, link);
+    }
+
+    fn forget(&self, state: &mut State, link: &Link) {
+        let before = state.links.len();
+        state.links.retain(|it| it.serial != link.serial);
+        if state.links.len() == before {
+            return;
+        }
+        state.was_lost = true;
+        self.counters.downs.bump();
+        if matches!(link.node, Node::Client(_)) {
+            self.registry.client_links.fetch_sub(1, Ordering::Relaxed);
+        }
+        for lane in Lane::ALL {
+            link.queues.get(lane).discard(&self.counters);
+        }
+    }
+
+    /// Queues a frame for every connection of `to`.
+    pub(crate) fn send(&self, to: Node, port: Port, lane: Lane, frame: Bytes) {
         if frame.is_empty() || frame.len() > self.limits.lane(port, lane).frame_bytes_max {
             self.counters.dropped_outbound_size.bump();
             return;
         }
-        let registry = self.lock();
-        match registry.links.get(&node) {
-            None => self.counters.dropped_outbound_unconnected.bump(),
-            Some(links) => {
-                for link in links {
-                    link.queues.get(lane).push(frame.clone(), &self.counters);
+        let state = self.registry.lock(to);
+        let links = state.as_ref().map(|state| state.links.as_slice()).unwrap_or_default();
+        let Some((last, others)) = links.split_last() else {
+            self.counters.dropped_outbound_unconnected.bump();
+            return;
+        };
+        for link in others {
+            link.queues.get(lane).push(frame.clone(), &self.counters);
+        }
+        last.queues.get(lane).push(frame, &self.counters);
+    }
+
+    /// Closes every connection of `node` and shuts it out for a while.
+    pub(crate) fn penalize(&self, node: Node, reason: &str) {
+        let Some(mut state) = self.registry.lock(node) else {
+            return;
+        };
+        let now = Instant::now();
+        if state.penalty.is_some_and(|running| now < running.until) {
+            // One burst is one offence, however many of its frames were already queued.
+            return;
+        }
+        let penalty = Penalty::after(state.penalty, now, &self.limits);
+        state.penalty = Some(penalty);
+        self.counters.penalties.bump();
+        for link in state.links.clone() {
+            self.end(&mut state, &link, CloseCode::Penalized);
+        }
+        drop(state);
+        if self.registry.may_log(node, reason) {
+            let length = penalty.length;
+            tracing::warn!(target: "pbft::net", %node, reason, ?length, "node shut out for a while");
+        }
+    }
+
+    /// Lets every connection write what is queued, and then end.
+    pub(crate) fn close_all(&self) {
+        for node in self.registry.nodes.keys() {
+            let Some(state) = self.registry.lock(*node) else {
+                continue;
+            };
+            for link in &state.links {
+                for lane in Lane::ALL {
+                    link.queues.get(lane).close();
                 }
             }
         }
     }
+}
 
-    /// Closes all connections of `node` and shuts it out for a while, longer each time.
-    pub(crate) fn penalize(&self, node: Node, reason: &str) {
-        self.counters.penalties.bump();
-        let mut registry = self.lock();
-        let now = Instant::now();
-        let (min, max) = (self.limits.penalty_min, self.limits.penalty_max);
-        let length = match registry.penalties.get(&node) {
-            // Who has behaved for the longest penalty starts anew.
-            Some(last) if now < last.until + max => last.length.saturating_mul(2).min(max),
-            _ => min,
-        };
-        registry.penalties.insert(node, Penalty { until: now + length, length });
-        for link in registry.links.get(&node).into_iter().flatten() {
-            close(&link.connection, CloseCode::Penalized, reason);
+/// A link in use. Dropping it, also by aborting the task that holds it, takes it out of use.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) link: Arc<Link>,
+}
+
+impl Admitted {
+    /// Nothing is sent over the link any more; what it delivers is still received.
+    pub(crate) fn stop_sending(&self) {
+        if let Some(mut state) = self.shared.registry.lock(self.link.node) {
+            self.shared.forget(&mut state, &self.link);
         }
-    }
-
-    /// How long `node` is still shut out.
-    pub(crate) fn penalty_left(&self, node: Node) -> Duration {
-        let until = self.lock().penalties.get(&node).map(|penalty| penalty.until);
-        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
-    }
-
-    pub(crate) fn is_up(&self, node: Node) -> bool {
-        self.lock().links.contains_key(&node)
-    }
-
-    pub(crate) fn round_trip(&self, node: Node) -> Option<Duration> {
-        self.lock().links.get(&node)?.last().map(|link| link.connection.rtt())
-    }
-
-    /// Lets writers finish what is queued and admits nobody any more.
-    pub(crate) fn begin_closing(&self) {
-        let mut registry = self.lock();
-        registry.closing = true;
-        for link in registry.links.values().flatten() {
-            Lane::ALL.iter().for_each(|lane| link.queues.get(*lane).close());
-        }
-    }
-
-    pub(crate) fn has_links(&self) -> bool {
-        !self.lock().links.is_empty()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Registry> {
-        // A panic cannot have left the plain data inside half changed in a way that matters.
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-pub(crate) fn close(connection: &quinn::Connection, code: CloseCode, reason: &str) {
-    connection.close(code.wire(), reason.as_bytes());
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.stop_sending();
+        self.shared.inbox.close(self.link.serial);
+    }
 }
+
+#[cfg(test)]
+#[path = "registry_test.rs"]
+mod tests;

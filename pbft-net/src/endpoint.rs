@@ -1,0 +1,127 @@
+//! QUIC endpoints, with every setting that bounds memory or time set by hand (PITFALLS J2).
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::udp::UdpSocketState;
+use quinn::{
+    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime,
+    TransportConfig, ValidationTokenConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
+
+use crate::limits::Port;
+use crate::tls::{self, Roster};
+use crate::{NetError, NetLimits, TlsKey};
+
+/// A first packet's data, kept until the handshake is taken up.
+const INCOMING_BUFFER_BYTES: u64 = 64 * 1024;
+const INCOMING_BUFFER_BYTES_ALL: u64 = 4 * 1024 * 1024;
+/// Asked of the system for each socket: bursts that overflow it look like congestion.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// One stream per lane and direction.
+const STREAMS: u32 = 2;
+
+/// The protocol name of a port, offered and demanded in the handshake. Its number is the version of
+/// everything below the frames.
+pub(crate) fn protocol(port: Port) -> &'static [u8] {
+    match port {
+        Port::Peer => b"pbft-peer/1",
+        Port::Client => b"pbft-client/1",
+    }
+}
+
+/// An endpoint that accepts the keys of `roster`, and can also dial.
+pub(crate) fn listening(
+    socket: UdpSocket,
+    address: SocketAddr,
+    port: Port,
+    key: &TlsKey,
+    roster: Arc<Roster>,
+    limits: &NetLimits,
+) -> Result<Endpoint, NetError> {
+    let crypto = tls::server_config(key, roster, protocol(port))?;
+    let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+    let mut tokens = ValidationTokenConfig::default();
+    tokens.sent(0);
+    server
+        .transport_config(transport(limits, port)?)
+        .migration(false)
+        .validation_token_config(tokens)
+        .max_incoming(limits.handshakes_max)
+        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(INCOMING_BUFFER_BYTES_ALL);
+    let (reset_key, id_key) = key.reset_keys(protocol(port))?;
+    let mut config = EndpointConfig::new(reset_key);
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    start(config, Some(server), socket, address)
+}
+
+/// An endpoint that only dials.
+pub(crate) fn dialling(socket: UdpSocket, address: SocketAddr) -> Result<Endpoint, NetError> {
+    start(EndpointConfig::default(), None, socket, address)
+}
+
+fn start(
+    config: EndpointConfig,
+    server: Option<ServerConfig>,
+    socket: UdpSocket,
+    address: SocketAddr,
+) -> Result<Endpoint, NetError> {
+    let failed = |source| NetError::Socket { address, source };
+    enlarge_buffers(&socket, address);
+    Endpoint::new(config, server, socket, Arc::new(TokioRuntime)).map_err(failed)
+}
+
+/// The system may grant less, or refuse: then we run with what there is, and say so.
+fn enlarge_buffers(socket: &UdpSocket, address: SocketAddr) {
+    let sized = UdpSocketState::new(socket.into()).and_then(|state| {
+        state.set_send_buffer_size(socket.into(), SOCKET_BUFFER_BYTES)?;
+        state.set_recv_buffer_size(socket.into(), SOCKET_BUFFER_BYTES)?;
+        state.recv_buffer_size(socket.into())
+    });
+    let granted = sized.unwrap_or(0);
+    if granted < SOCKET_BUFFER_BYTES {
+        tracing::info!(
+            target: "pbft::net", %address, granted, wanted = SOCKET_BUFFER_BYTES,
+            "small udp buffer; raise net.core.rmem_max and net.core.wmem_max for high rates"
+        );
+    }
+}
+
+/// How to dial one node: its key, and no other.
+pub(crate) fn client_config(
+    crypto: QuicClientConfig,
+    port: Port,
+    limits: &NetLimits,
+) -> Result<ClientConfig, NetError> {
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport(limits, port)?);
+    config.token_store(Arc::new(quinn::NoneTokenStore));
+    Ok(config)
+}
+
+pub(crate) fn transport(limits: &NetLimits, port: Port) -> Result<Arc<TransportConfig>, NetError> {
+    let windows = match port {
+        Port::Peer => &limits.peer_windows,
+        Port::Client => &limits.client_windows,
+    };
+    let idle = IdleTimeout::try_from(limits.idle_timeout)
+        .map_err(|_| NetError::InvalidLimits { relation: "idle_timeout must be at most a day" })?;
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS))
+        .datagram_receive_buffer_size(None)
+        .datagram_send_buffer_size(0)
+        .stream_receive_window(VarInt::from_u32(windows.stream_bytes))
+        .receive_window(VarInt::from_u32(windows.receive_bytes))
+        .send_window(u64::from(windows.send_bytes))
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(limits.keep_alive))
+        .initial_rtt(limits.initial_round_trip)
+        .allow_spin(false)
+        .enable_segmentation_offload(limits.segmentation_offload);
+    Ok(Arc::new(config))
+}
