@@ -30,7 +30,11 @@ mod tests {
 
     #[test]
     fn repair_and_retransmission_are_found() {
-        assert!(Quiet.observe(&Observation::Relayed { replica: ReplicaId(0) }).is_err());
+        let operations = Operations::new([b"a"]).unwrap();
+        let body = RequestBody { client: ClientId(0), number: RequestNumber(1), operations };
+        let message = Box::new(Message::Request(Request::new(body, Signature([0; 64]))));
+        let (replica, to) = (ReplicaId(0), To::One(ReplicaId(1)));
+        assert!(Quiet.observe(&Observation::Relayed { replica, to, message }).is_err());
         assert!(Quiet.observe(&Observation::Resent { client: ClientId(0) }).is_err());
     }
 }

@@ -1,0 +1,81 @@
+//! Seeds as tests: the swarm in small, exact counts without faults, and equal traces.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use pbft_core::types::Sequence;
+use pbft_sim::{Options, Report, Simulation, Verdict};
+
+fn run(options: Options) -> Report {
+    Simulation::new(options).unwrap().run()
+}
+
+#[test]
+fn the_first_hundred_seeds_pass_all_checkers() {
+    for seed in 0..100 {
+        let report = run(Options::from_seed(seed));
+        let passed = matches!(report.verdict, Verdict::Pass | Verdict::SafeWithoutPrimary);
+        assert!(passed, "seed {seed}: {}", report.verdict);
+    }
+}
+
+/// INV16 and INV19 are among the checkers of a run without faults: 2n(n - 1) per slot, exactly.
+#[test]
+fn inv16_without_faults_every_slot_costs_exactly_2n_n_minus_1_messages() {
+    for n in [4, 5, 6, 7, 10, 13] {
+        for seed in 0..4 {
+            let report = run(Options::fault_free(seed, n));
+            assert_eq!(report.verdict, Verdict::Pass, "n = {n}, seed {seed}");
+            assert!(report.slots >= Sequence(75));
+        }
+    }
+}
+
+#[test]
+fn inv24_two_runs_of_a_seed_give_one_trace_and_two_seeds_give_two() {
+    // 19 signs with ed25519, the others with keyed hashes.
+    let traces = [7, 9, 19].map(|seed| {
+        let one = run(Options::from_seed(seed));
+        assert_eq!(one, run(Options::from_seed(seed)), "seed {seed}");
+        one.trace
+    });
+    assert!(traces[0] != traces[1] && traces[1] != traces[2]);
+}
+
+/// PITFALLS 2.6: one silent backup of four costs nothing but its own part.
+#[test]
+fn p4_f_stopped_backups_do_not_stop_the_service() {
+    for (n, stopped) in [(4, vec![3]), (7, vec![2, 5]), (10, vec![1, 4, 9])] {
+        let options = Options {
+            crashes: stopped.into_iter().map(|replica| (replica, 0)).collect(),
+            ..Options::fault_free(3, n)
+        };
+        let report = run(options);
+        assert_eq!(report.verdict, Verdict::Pass, "n = {n}");
+    }
+}
+
+/// PITFALLS G11: with one more than f stopped nothing is decided, and nothing wrong is.
+#[test]
+fn m9_more_than_f_stopped_backups_stop_progress_and_nothing_else() {
+    let crashes = vec![(2, 0), (3, 0)];
+    let report = run(Options { crashes, ..Options::fault_free(3, 4) });
+    assert!(matches!(report.verdict, Verdict::NoProgress(_)), "{}", report.verdict);
+    assert_eq!((report.slots, report.committed), (Sequence(0), 0));
+}
+
+/// SEEDS P1: duplicates and reordering at 30 % and loss at 10 % still commit.
+#[test]
+fn p1_heavy_duplication_reordering_and_loss_still_commit() {
+    for n in [4, 7, 10, 13] {
+        let options = Options {
+            duplication: 300,
+            slow: 300,
+            loss: 100,
+            heal_at: 60 * pbft_sim::SECONDS,
+            ..Options::fault_free(5, n)
+        };
+        let report = run(options);
+        assert_eq!(report.verdict, Verdict::Pass, "n = {n}");
+        assert!(report.faults.lost > 100 && report.faults.duplicated > 100);
+    }
+}
