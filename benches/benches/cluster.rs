@@ -1,0 +1,320 @@
+//! Replicated against unreplicated, in one run: `cargo bench -p pbft-benches --bench cluster`.
+//!
+//! Both sides are asked by the same client over the same QUIC, with the same client signatures, and apply
+//! the same state machine. The unreplicated server is one process of one thread that verifies, applies and
+//! answers. All replicas, the server and the clients share this machine's cores. Storage is memory.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_precision_loss,
+    missing_docs
+)]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use pbft_app::core::limits::Constants;
+use pbft_app::{
+    Application, Client, ClientConfig, Context, Deployment, History, MemoryStorage, Node,
+    NodeConfig, NodeKeys, Numbers, Pages, Refusal, ReplicaEntry, ReplicaSockets, Submitted,
+    Timeouts,
+};
+use pbft_core::message::{Batch, ClientMessage, Message, ReplicaMessage};
+use pbft_core::signed::{Cache, verify};
+use pbft_core::state::ReplicatedState;
+use pbft_core::types::{Sequence, View, WallTime};
+use pbft_core::wire;
+use pbft_net::{Lane, NetLimits, Network, Node as Peer, Received, ReplicaNetworkConfig, TlsKey};
+
+const RUNS: usize = 3;
+const OPERATION: [u8; 16] = *b"sixteen bytes op";
+
+/// Keeps the length of everything it was given: next to no work, so that the framework is measured.
+#[derive(Default)]
+struct Sum(u64);
+
+impl Application for Sum {
+    fn execute(&mut self, _: &Context, operation: &[u8]) -> Result<Bytes, Refusal> {
+        self.0 += operation.len() as u64;
+        Ok(Bytes::copy_from_slice(&self.0.to_le_bytes()))
+    }
+    fn query(&self, _: &[u8]) -> Result<Bytes, Refusal> {
+        Ok(Bytes::copy_from_slice(&self.0.to_le_bytes()))
+    }
+    fn checkpoint(&mut self, pages: &mut Pages) {
+        pages.write(0, Bytes::copy_from_slice(&self.0.to_le_bytes())).unwrap();
+    }
+    fn restore(&mut self, pages: &Pages) {
+        self.0 = pages.page(0).try_into().map_or(0, u64::from_le_bytes);
+    }
+}
+
+struct Workload {
+    name: &'static str,
+    clients: usize,
+    callers_per_client: usize,
+    operations: usize,
+}
+
+const WORKLOADS: [Workload; 4] = [
+    Workload {
+        name: "1 client, 1 in flight",
+        clients: 1,
+        callers_per_client: 1,
+        operations: 1_000,
+    },
+    Workload {
+        name: "64 clients, signature each",
+        clients: 64,
+        callers_per_client: 1,
+        operations: 20_000,
+    },
+    Workload {
+        name: "64 callers share a client",
+        clients: 1,
+        callers_per_client: 64,
+        operations: 40_000,
+    },
+    Workload {
+        name: "8 clients x 256 callers",
+        clients: 8,
+        callers_per_client: 256,
+        operations: 400_000,
+    },
+];
+
+enum Server {
+    Replicated(Vec<Node>),
+    Unreplicated(tokio::task::AbortHandle),
+}
+
+struct Setup {
+    server: Server,
+    clients: Vec<Client>,
+}
+
+/// Servers' keys repeat: nothing here is a secret.
+fn seed(kind: u8, index: usize) -> [u8; 32] {
+    let mut seed = [kind; 32];
+    seed[31] = u8::try_from(index).unwrap();
+    seed
+}
+
+fn deployment(
+    n: usize,
+    clients: usize,
+) -> (Deployment, Vec<ReplicaSockets>, Vec<NodeKeys>, Vec<NodeKeys>) {
+    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let sockets: Vec<_> = (0..n).map(|_| ReplicaSockets::bind(local, local).unwrap()).collect();
+    let keys: Vec<_> =
+        (0..n).map(|index| NodeKeys::from_seeds(seed(1, index), seed(2, index))).collect();
+    let client_keys: Vec<_> = (0..clients).map(|_| NodeKeys::generate().unwrap()).collect();
+    let replicas = sockets.iter().zip(&keys).map(|(sockets, keys)| ReplicaEntry {
+        keys: keys.public(),
+        peer_address: sockets.peer_address(),
+        client_address: sockets.client_address(),
+    });
+    let deployment = Deployment::new(
+        "bench",
+        replicas.collect(),
+        client_keys.iter().map(NodeKeys::public).collect(),
+        Constants::default(),
+        Timeouts::default(),
+        n < 4,
+    );
+    (deployment.unwrap(), sockets, keys, client_keys)
+}
+
+async fn replicated(n: usize, clients: usize) -> Setup {
+    let (deployment, sockets, keys, client_keys) = deployment(n, clients);
+    let mut nodes = Vec::new();
+    for ((id, sockets), keys) in deployment.cluster().replicas().zip(sockets).zip(keys) {
+        let config = NodeConfig {
+            limits: deployment.limits(),
+            deployment: deployment.clone(),
+            id,
+            keys,
+            history: History::Fresh,
+        };
+        let storage = Box::new(MemoryStorage::new());
+        nodes.push(Node::start(config, sockets, Box::new(Sum::default()), storage).await.unwrap());
+    }
+    let clients = connect(&deployment, client_keys).await;
+    Setup { server: Server::Replicated(nodes), clients }
+}
+
+/// One server, no agreement: verify, apply, answer.
+async fn unreplicated(clients: usize) -> Setup {
+    let (deployment, mut sockets, mut keys, client_keys) = deployment(1, clients);
+    let (sockets, keys) = (sockets.pop().unwrap(), keys.pop().unwrap());
+    let config = ReplicaNetworkConfig {
+        id: pbft_core::types::ReplicaId(0),
+        tls_key: TlsKey::from_seed(&seed(2, 0)).unwrap(),
+        members: vec![pbft_net::MemberAddress {
+            tls_key: keys.public().tls,
+            address: sockets.peer_address(),
+        }],
+        clients: deployment.clients().iter().map(|keys| keys.tls).collect(),
+        identity: deployment.identity(),
+        limits: NetLimits::default(),
+    };
+    let network = Network::replica(sockets, config).unwrap();
+    let cluster = Arc::clone(deployment.cluster());
+    let verifier = deployment.verifier().clone();
+    let mut state = ReplicatedState::new(Arc::clone(&cluster), Box::new(Sum::default()));
+    let task = tokio::spawn(async move {
+        let mut cache = Cache::default();
+        let mut sequence = Sequence(0);
+        loop {
+            let Received::Frames { from, frames } = network.receive().await else { continue };
+            for frame in frames {
+                let Ok(ClientMessage::Request(request)) = wire::decode(&frame) else { continue };
+                let message = Message::Request(request);
+                let Ok(verified) = verify(&cluster, &verifier, &mut cache, message) else {
+                    continue;
+                };
+                let Message::Request(request) = verified.into_message() else { continue };
+                sequence = sequence.next();
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+                let batch = Batch::new(WallTime(u64::try_from(now).unwrap()), vec![request]);
+                for reply in state.apply(sequence, Some(&batch), View(0)).unwrap().replies {
+                    let frame = wire::encode(&ReplicaMessage::Reply(reply));
+                    let Peer::Client(client) = from else { continue };
+                    network.send(Peer::Client(client), Lane::Urgent, frame);
+                }
+            }
+        }
+    });
+    let clients = connect(&deployment, client_keys).await;
+    Setup { server: Server::Unreplicated(task.abort_handle()), clients }
+}
+
+async fn connect(deployment: &Deployment, keys: Vec<NodeKeys>) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for keys in keys {
+        let config = ClientConfig::new(deployment.clone(), keys, Numbers::from_clock());
+        let client = Client::connect(config).unwrap();
+        // Links are up before anything is measured.
+        let first = client.submit(&OPERATION[..], Duration::from_secs(20)).await;
+        assert!(matches!(first, Submitted::Committed(_)), "{first:?}");
+        clients.push(client);
+    }
+    clients
+}
+
+struct Measured {
+    ops_per_second: f64,
+    p50: u64,
+    p99: u64,
+    cpu_seconds_per_million: f64,
+}
+
+async fn measure(setup: &Setup, workload: &Workload) -> Measured {
+    let callers = workload.clients * workload.callers_per_client;
+    let each = workload.operations / callers;
+    let (cpu, start) = (cpu_seconds(), Instant::now());
+    let mut tasks = tokio::task::JoinSet::new();
+    for caller in 0..callers {
+        let client = setup.clients[caller % workload.clients].clone();
+        tasks.spawn(async move {
+            let mut latencies = Vec::with_capacity(each);
+            for _ in 0..each {
+                let before = Instant::now();
+                let outcome = client.submit(&OPERATION[..], Duration::from_secs(30)).await;
+                assert!(matches!(outcome, Submitted::Committed(_)), "{outcome:?}");
+                latencies.push(before.elapsed());
+            }
+            latencies
+        });
+    }
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).unwrap();
+    while let Some(latencies) = tasks.join_next().await {
+        for latency in latencies.unwrap() {
+            histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap());
+        }
+    }
+    let (elapsed, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let operations = (each * callers) as f64;
+    assert!(operations > 0.0 && histogram.len() as f64 == operations, "nothing was measured");
+    Measured {
+        ops_per_second: operations / elapsed,
+        p50: histogram.value_at_quantile(0.5),
+        p99: histogram.value_at_quantile(0.99),
+        cpu_seconds_per_million: cpu / operations * 1e6,
+    }
+}
+
+/// User and system time of this process, from the kernel's own accounting.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|it| it.parse::<f64>().ok());
+    // Linux counts in hundredths of a second.
+    (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0
+}
+
+async fn run(replicas: Option<usize>, workload: &Workload) -> Measured {
+    let setup = match replicas {
+        Some(n) => replicated(n, workload.clients).await,
+        None => unreplicated(workload.clients).await,
+    };
+    let measured = measure(&setup, workload).await;
+    drop(setup.clients);
+    match setup.server {
+        Server::Replicated(nodes) => {
+            for node in nodes {
+                node.stop().await.unwrap();
+            }
+        }
+        Server::Unreplicated(task) => task.abort(),
+    }
+    measured
+}
+
+fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    (values[values.len() / 2], values[0], values[values.len() - 1])
+}
+
+fn machine() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{cores} cores of {}", model.unwrap_or("an unknown processor"))
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    println!(
+        "{}; 16-byte operations, closed loop, memory storage, median of {RUNS} runs [range]",
+        machine()
+    );
+    println!(
+        "workload                     server          ops/s [range]              p50 us    p99 us   CPU s/M ops"
+    );
+    for workload in &WORKLOADS {
+        let mut medians = Vec::new();
+        for (name, replicas) in [("unreplicated", None), ("n = 4", Some(4))] {
+            let results: Vec<Measured> =
+                (0..RUNS).map(|_| runtime.block_on(run(replicas, workload))).collect();
+            let of = |field: fn(&Measured) -> f64| median(results.iter().map(field).collect());
+            let (rate, low, high) = of(|it| it.ops_per_second);
+            let (p50, p99) = (of(|it| it.p50 as f64).0, of(|it| it.p99 as f64).0);
+            let cpu = of(|it| it.cpu_seconds_per_million).0;
+            println!(
+                "{:28} {name:12} {rate:>9.0} [{low:.0}..{high:.0}]{:>12.0}{:>10.0}{cpu:>12.1}",
+                workload.name, p50, p99
+            );
+            medians.push(rate);
+        }
+        if let [alone, replicated] = medians[..] {
+            println!("{:28} replicated / unreplicated: {:.3}", "", replicated / alone);
+        }
+    }
+}

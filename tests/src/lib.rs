@@ -1,0 +1,1 @@
+//! Integration suites live in the `tests` folder of this package.
