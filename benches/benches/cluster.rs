@@ -9,6 +9,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::cast_precision_loss,
+    clippy::indexing_slicing,
     missing_docs
 )]
 

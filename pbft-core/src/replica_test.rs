@@ -60,6 +60,8 @@ fn a2_a_vote_repeated_counts_once() {
         let (_, out) = deliver(&world, &mut replica, world.commit(2, 1, digest));
         assert_eq!(executed(&out), vec![]);
     }
+    let slot = replica.window().slot(Sequence(1)).unwrap();
+    assert!(slot.prepared.is_none() && slot.committed.is_none());
 }
 
 #[test]
@@ -433,4 +435,23 @@ fn a_commit_that_comes_after_the_stable_checkpoint_still_decides_its_slot() {
     assert_eq!(replica.summary().stable, Sequence(4));
     let (_, out) = deliver(&world, &mut replica, world.commit(3, 4, batch.digest()));
     assert_eq!(executed(&out), vec![4]);
+}
+
+/// A request that only this backup ever saw, and whose client gave up, does not keep its place for ever.
+#[test]
+fn k5_requests_that_became_stale_give_their_place_back() {
+    let world = World::new(4);
+    let mut replica = world.replica(1);
+    for number in 1..=16 {
+        let request = world.verify(Message::Request(world.request(0, number))).unwrap();
+        deliver(&world, &mut replica, request);
+    }
+    let batch = Arc::new(Batch::new(NOW.wall, vec![world.request(0, 20)]));
+    deliver(&world, &mut replica, world.proposal(1, &batch));
+    for sender in [0, 2, 3] {
+        deliver(&world, &mut replica, world.commit(sender, 1, batch.digest()));
+    }
+    let consumed = vec![(ClientId(0), RequestNumber(20))];
+    drive(&world, &mut replica, Input::Executed { sequence: Sequence(1), consumed });
+    assert_eq!(replica.summary().pending, 4, "13 to 16: W is 8");
 }

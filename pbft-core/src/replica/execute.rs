@@ -37,6 +37,7 @@ impl Replica {
         for (client, number) in consumed {
             self.mirror.consume(*client, *number);
             self.pending.remove(*client, *number);
+            self.pending.remove_stale(*client, *number, self.cluster.constants().client_window);
         }
         // Requests that changed nothing, duplicates and stale ones, wait no more either.
         let batch = self.window.slot(sequence).and_then(|slot| slot.decided());

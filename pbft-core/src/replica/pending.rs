@@ -1,6 +1,7 @@
 //! Requests waiting to be ordered, in order of arrival.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 
 use crate::limits::{Constants, Limits};
 use crate::message::Request;
@@ -106,6 +107,15 @@ impl Pending {
                 self.queue.retain(|key| *key != (client, number));
             }
         }
+    }
+
+    /// Drops the client's requests whose numbers have become stale: they would change nothing any more,
+    /// and must not keep its place.
+    pub(crate) fn remove_stale(&mut self, client: ClientId, top: RequestNumber, window: u64) {
+        let last = RequestNumber(top.0.saturating_sub(window));
+        let stale = (client, RequestNumber(0))..=(client, last);
+        let stale: Vec<Key> = self.waiting.range(stale).map(|(key, _)| *key).collect();
+        stale.into_iter().for_each(|(client, number)| self.remove(client, number));
     }
 
     /// How many requests wait.
