@@ -24,6 +24,11 @@
 //! execution exactly once; replies a client can believe; mutually authenticated QUIC; named errors for
 //! what is misconfigured or malicious. What it asks of an application: determinism.
 
+/// The README's code, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 pub mod application;
 pub mod client;
 pub mod config;
