@@ -96,10 +96,11 @@ struct Waiting {
 const COMMANDS_MAX: usize = 4096;
 
 impl Client {
-    /// Connects with the keys and numbers of a client directory, which stays locked meanwhile.
+    /// Connects with the keys and numbers of a client directory, which stays locked meanwhile. With one that
+    /// was opened only to read, numbers come from the clock: enough to ask for status.
     ///
     /// # Errors
-    /// The directory was opened only to read, or the network cannot be set up.
+    /// A key cannot be read, or the network cannot be set up.
     pub fn from_directory(mut directory: ClientDirectory) -> Result<Client, ConfigurationError> {
         let numbers = directory.take_numbers();
         let keys = NodeKeys::load(directory.path())?;
