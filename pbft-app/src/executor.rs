@@ -2,6 +2,7 @@
 //! votes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -49,29 +50,46 @@ pub(crate) enum Event {
     Failed(NodeError),
 }
 
+impl Command {
+    /// Whether a client can ask for it as often as it likes.
+    fn is_a_favour(&self) -> bool {
+        matches!(self, Command::Answer { .. } | Command::Report { .. })
+    }
+}
+
+/// Answers and reports waiting behind a slow `execute`; more are dropped, and clients ask again.
+const FAVOURS_MAX: usize = 1024;
+
 /// Handle of the executor's thread. It ends when this is dropped.
 pub(crate) struct Executor {
     commands: mpsc::Sender<Command>,
+    favours: Arc<AtomicUsize>,
 }
 
 impl Executor {
-    /// Starts the thread. Its queues are bounded by the protocol: no more slots are given to it than the
-    /// window holds, and no more answers than requests were verified.
+    /// Starts the thread. Its queues are bounded: no more slots are given to it than the window holds, and
+    /// what clients can ask for has a bound of its own.
     pub(crate) fn start(
         name: String,
         state: ReplicatedState,
     ) -> Result<(Executor, async_mpsc::UnboundedReceiver<Event>), NodeError> {
         let (commands, incoming) = mpsc::channel();
         let (events, outgoing) = async_mpsc::unbounded_channel();
+        let favours = Arc::new(AtomicUsize::new(0));
+        let done = Arc::clone(&favours);
         thread::Builder::new()
             .name(name)
-            .spawn(move || run(state, &incoming, &events))
+            .spawn(move || run(state, &incoming, &events, &done))
             .map_err(NodeError::Start)?;
-        Ok((Executor { commands }, outgoing))
+        Ok((Executor { commands, favours }, outgoing))
     }
 
     /// Gives the next command. A thread that is gone has reported why.
     pub(crate) fn give(&self, command: Command) {
+        if command.is_a_favour() && self.favours.fetch_add(1, Ordering::Relaxed) >= FAVOURS_MAX {
+            self.favours.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
         let _ = self.commands.send(command);
     }
 }
@@ -80,8 +98,12 @@ fn run(
     mut state: ReplicatedState,
     incoming: &mpsc::Receiver<Command>,
     events: &async_mpsc::UnboundedSender<Event>,
+    favours: &AtomicUsize,
 ) {
     while let Ok(command) = incoming.recv() {
+        if command.is_a_favour() {
+            favours.fetch_sub(1, Ordering::Relaxed);
+        }
         let outcome = catch_unwind(AssertUnwindSafe(|| obey(&mut state, command, events)));
         let failure = match outcome {
             Ok(Ok(())) => continue,
@@ -136,3 +158,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
 }
+
+#[cfg(test)]
+#[path = "executor_test.rs"]
+mod tests;

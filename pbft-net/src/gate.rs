@@ -165,3 +165,7 @@ impl fmt::Debug for Gate {
         formatter.debug_struct("Gate").field("counts", &self.counts).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "gate_test.rs"]
+mod tests;
