@@ -43,7 +43,7 @@ impl Cluster {
             return Err(ConfigError::new(
                 "members",
                 n,
-                "one traitor needs at least 4 replicas; 1 to 3 are for development only and must be asked for",
+                "one traitor needs at least 4 replicas; 1 to 3 are for development only (init --development, or development = true)",
             ));
         }
         if n > MEMBERS_MAX {
