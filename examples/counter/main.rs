@@ -111,7 +111,7 @@ struct Init {
     #[arg(long, default_value_t = 4)]
     replicas: usize,
     /// How many clients
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 4)]
     clients: usize,
     /// Replica I uses ports P + 2I for peers and P + 2I + 1 for clients
     #[arg(long, default_value_t = 7000)]
