@@ -26,7 +26,7 @@ use pbft_app::{
     Timeouts,
 };
 use pbft_core::message::{Batch, ClientMessage, Message, ReplicaMessage};
-use pbft_core::signed::{Cache, verify};
+use pbft_core::signed::{Cache, Scrutiny, verify};
 use pbft_core::state::ReplicatedState;
 use pbft_core::types::{Sequence, View, WallTime};
 use pbft_core::wire;
@@ -176,7 +176,9 @@ async fn unreplicated(clients: usize) -> Setup {
             for frame in frames {
                 let Ok(ClientMessage::Request(request)) = wire::decode(&frame) else { continue };
                 let message = Message::Request(request);
-                let Ok(verified) = verify(&cluster, &verifier, &mut cache, message) else {
+                let Ok(verified) =
+                    verify(&cluster, &verifier, &mut cache, message, Scrutiny::Whole)
+                else {
                     continue;
                 };
                 let Message::Request(request) = verified.into_message() else { continue };

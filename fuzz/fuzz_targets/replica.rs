@@ -10,7 +10,7 @@ use pbft_core::crypto::{Author, Verifier};
 use pbft_core::limits::{Constants, Limits};
 use pbft_core::message::Message;
 use pbft_core::replica::{Action, Input, Replica};
-use pbft_core::signed::{Cache, verify};
+use pbft_core::signed::{Cache, Scrutiny, verify};
 use pbft_core::types::{Instant, PublicKey, ReplicaId, Signature, Time, WallTime};
 use pbft_core::wire;
 
@@ -49,7 +49,7 @@ fuzz_target!(|input: &[u8]| {
         if replica.wants(&message).is_err() {
             continue;
         }
-        let Ok(verified) = verify(&cluster, &Anything, &mut cache, message) else { continue };
+        let Ok(verified) = verify(&cluster, &Anything, &mut cache, message, Scrutiny::Whole) else { continue };
         let time = Time { instant: Instant(micros), wall: WallTime(0) };
         replica.step(time, Input::Deliver(verified), &mut out);
         let mut inputs = Vec::new();

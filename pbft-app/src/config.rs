@@ -37,6 +37,10 @@ pub struct ReplicaEntry {
 pub struct Timeouts {
     /// How often replicas tell each other what they hold.
     pub status_interval: Duration,
+    /// How long the oldest request may wait before the primary is suspected; doubles per failed view.
+    pub view_timeout: Duration,
+    /// The view time-out doubles up to this.
+    pub view_timeout_max: Duration,
     /// How far a proposal's time may lie from a replica's clock.
     pub clock_tolerance: Duration,
     /// When a client asks all replicas instead of the primary.
@@ -48,6 +52,8 @@ impl Default for Timeouts {
         let limits = Limits::default();
         Timeouts {
             status_interval: limits.status_interval,
+            view_timeout: limits.view_timeout,
+            view_timeout_max: limits.view_timeout_max,
             clock_tolerance: limits.clock_tolerance,
             client_resend: ClientLimits::default().resend_interval,
         }
@@ -90,7 +96,7 @@ impl Deployment {
         check_tls_keys(&replicas, &clients)?;
         check_addresses(&replicas)?;
         let deployment = Deployment { cluster, verifier, replicas, clients, timeouts };
-        deployment.limits().check()?;
+        deployment.limits().check_for(&deployment.cluster)?;
         deployment.client_limits().check()?;
         Ok(deployment)
     }
@@ -167,6 +173,8 @@ impl Deployment {
         Limits {
             status_interval,
             repair_delay: Limits::default().repair_delay.min(status_interval),
+            view_timeout: self.timeouts.view_timeout,
+            view_timeout_max: self.timeouts.view_timeout_max,
             clock_tolerance: self.timeouts.clock_tolerance,
             ..Limits::default()
         }
@@ -193,8 +201,15 @@ impl Deployment {
         for client in &self.clients {
             hasher.fixed(&client.tls.0);
         }
-        let Timeouts { status_interval, clock_tolerance, client_resend } = self.timeouts;
-        for timeout in [status_interval, clock_tolerance, client_resend] {
+        let Timeouts {
+            status_interval,
+            view_timeout,
+            view_timeout_max,
+            clock_tolerance,
+            client_resend,
+        } = self.timeouts;
+        let all = [status_interval, view_timeout, view_timeout_max, clock_tolerance, client_resend];
+        for timeout in all {
             hasher.number(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX));
         }
         Identity {
@@ -322,6 +337,8 @@ struct ConstantsTable {
 #[serde(deny_unknown_fields)]
 struct TimeoutsTable {
     status_interval: String,
+    view_timeout: String,
+    view_timeout_max: String,
     clock_tolerance: String,
     client_resend: String,
 }
@@ -362,6 +379,8 @@ impl ClusterFile {
         let clients = clients.collect::<Result<Vec<_>, _>>()?;
         let timeouts = Timeouts {
             status_interval: duration("status_interval", &self.timeouts.status_interval)?,
+            view_timeout: duration("view_timeout", &self.timeouts.view_timeout)?,
+            view_timeout_max: duration("view_timeout_max", &self.timeouts.view_timeout_max)?,
             clock_tolerance: duration("clock_tolerance", &self.timeouts.clock_tolerance)?,
             client_resend: duration("client_resend", &self.timeouts.client_resend)?,
         };
@@ -393,6 +412,8 @@ impl From<&Deployment> for ClusterFile {
             constants: deployment.cluster.constants().into(),
             timeouts: TimeoutsTable {
                 status_interval: show_duration(timeouts.status_interval),
+                view_timeout: show_duration(timeouts.view_timeout),
+                view_timeout_max: show_duration(timeouts.view_timeout_max),
                 clock_tolerance: show_duration(timeouts.clock_tolerance),
                 client_resend: show_duration(timeouts.client_resend),
             },

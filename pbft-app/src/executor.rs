@@ -20,7 +20,7 @@ use crate::error::NodeError;
 pub(crate) enum Command {
     Execute {
         sequence: Sequence,
-        batch: Arc<Batch>,
+        batch: Option<Arc<Batch>>,
         view: View,
     },
     Snapshot {
@@ -127,7 +127,7 @@ fn obey(
     let tell = |event| drop(events.send(event));
     match command {
         Command::Execute { sequence, batch, view } => {
-            let applied = state.apply(sequence, Some(&batch), view)?;
+            let applied = state.apply(sequence, batch.as_deref(), view)?;
             for reply in applied.replies {
                 let client = reply.client;
                 let frame = wire::encode(&ReplicaMessage::Reply(reply));

@@ -43,7 +43,7 @@ fn execute(operation: &[u8]) -> Command {
     let body = RequestBody { client: ClientId(0), number: RequestNumber(1), operations };
     let request = Request::new(body, Signature([0; 64]));
     let batch = Arc::new(Batch::new(WallTime(1), vec![request]));
-    Command::Execute { sequence: Sequence(1), batch, view: View(0) }
+    Command::Execute { sequence: Sequence(1), batch: Some(batch), view: View(0) }
 }
 
 #[test]

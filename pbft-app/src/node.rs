@@ -12,7 +12,7 @@ use pbft_core::cluster::Cluster;
 use pbft_core::crypto::Ed25519Signer;
 use pbft_core::limits::Limits;
 use pbft_core::message::{Message, ReplicaMessage, Report, Statement};
-use pbft_core::replica::{Action, Input, Replica, Summary, To, Verdict};
+use pbft_core::replica::{Action, Input, Replica, Summary, To, Verdict, ViewEntered};
 use pbft_core::signed::sign_message;
 use pbft_core::state::ReplicatedState;
 use pbft_core::types::{ClientId, Digest, Instant, ReplicaId, Sequence, Time, WallTime};
@@ -281,7 +281,11 @@ impl Host {
                 Err(rejection) if rejection.is_malice() => {
                     tracing::warn!(replica = %self.id, %peer, %rejection, "refused, connection closed");
                     self.network.penalize(Peer::Replica(peer), rejection.name());
-                    return Ok(());
+                    // Its primary signed it, so it is worth a view.
+                    return match rejection.void_new_view() {
+                        Some(view) => self.drive(Input::VoidNewView(view)),
+                        None => Ok(()),
+                    };
                 }
                 Err(_) => {}
             }
@@ -335,7 +339,8 @@ impl Host {
         match action {
             Action::Persist { id, record } => self.storage.append(id, record)?,
             Action::Say { to, statement, batch } => {
-                let own = to == To::All && !matches!(statement, Statement::Status(_));
+                let own = to == To::All
+                    && !matches!(statement, Statement::Status(_) | Statement::Fetch(_));
                 let verified = sign_message(&self.cluster, &self.signer, self.id, statement, batch);
                 self.send(to, verified.message());
                 if own {
@@ -354,6 +359,17 @@ impl Host {
                 self.send_client(client, wire::encode(&ReplicaMessage::Busy(number)));
             }
             Action::Discard { below } => self.storage.discard(below)?,
+            Action::Restore { proof } => {
+                let sequence = proof.sequence();
+                tracing::info!(replica = %self.id, %sequence, "behind: state transfer wanted");
+            }
+            Action::Diverged { after, sequence, own, agreed } => {
+                tracing::error!(
+                    replica = %self.id, %after, %sequence, %own, %agreed,
+                    "own state is wrong: it was right at the first slot named and is not at the second"
+                );
+            }
+            Action::ViewEntered(event) => log_view(self.id, &event),
             Action::Accuse(evidence) => {
                 let subject = evidence.subject();
                 tracing::warn!(replica = %self.id, ?subject, "evidence of misbehaviour kept");
@@ -389,16 +405,26 @@ impl Host {
         let report = Report {
             replica: self.id,
             view: summary.view,
-            in_view_change: false,
+            in_view_change: summary.voted_view > summary.view,
             last_executed: executed,
             stable_checkpoint: summary.stable,
             state_digest: digest,
-            view_changes: 0,
+            view_changes: summary.view_changes,
             evidence: u64::try_from(summary.evidence).unwrap_or(u64::MAX),
             version: VERSION,
         };
         self.send_client(client, wire::encode(&ReplicaMessage::Report(report)));
     }
+}
+
+/// One line for each view change, with everything that led to it.
+fn log_view(replica: ReplicaId, event: &ViewEntered) {
+    let ViewEntered { view, from, cause, between_micros, timeout_micros, senders, min, max, nulls } =
+        event;
+    tracing::info!(
+        %replica, %view, %from, ?cause, between_micros, timeout_micros, ?senders, %min, %max, nulls,
+        "view entered"
+    );
 }
 
 async fn sleep_until(origin: Clock, alarm: Option<Instant>) {

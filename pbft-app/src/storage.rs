@@ -64,11 +64,17 @@ fn sequence_of(record: &Record) -> Sequence {
         Record::Prepared { certificate, .. } => certificate.vote.sequence,
         Record::Checkpoint(checkpoint) => checkpoint.sequence,
         Record::Stable(proof) => proof.sequence(),
+        // Kept until a later view's is durable, whatever is dropped below a checkpoint.
+        Record::ViewChange(_) | Record::NewView { .. } => Sequence(u64::MAX),
     }
 }
 
 impl Storage for MemoryStorage {
     fn append(&mut self, id: WriteId, record: Record) -> Result<(), StorageError> {
+        let kind = std::mem::discriminant(&record);
+        if matches!(record, Record::ViewChange(_) | Record::NewView { .. }) {
+            self.records.retain(|_, held| std::mem::discriminant(held) != kind);
+        }
         self.records.insert((sequence_of(&record), id), record);
         self.last = id;
         Ok(())

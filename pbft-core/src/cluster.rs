@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::crypto::Hasher;
-use crate::limits::{CLIENTS_MAX, ConfigError, Constants, MEMBERS_MAX, NAME_BYTES_MAX};
+use crate::limits::{
+    CLIENTS_MAX, ConfigError, Constants, MEMBERS_MAX, NAME_BYTES_MAX, NEW_VIEW_BYTES_MAX,
+};
 use crate::types::{ClientId, Digest, Epoch, PublicKey, ReplicaId, View};
 use crate::wire;
 
@@ -64,6 +66,13 @@ impl Cluster {
             return Err(ConfigError::new("name", name, remedy));
         }
         config.constants.check()?;
+        let largest = largest_new_view(n, &config.constants);
+        if largest > NEW_VIEW_BYTES_MAX {
+            let remedy = alloc::format!(
+                "a new view of {n} replicas may take {largest} bytes, {NEW_VIEW_BYTES_MAX} fit a frame: take a smaller window"
+            );
+            return Err(ConfigError::new("window", config.constants.window, remedy));
+        }
         let mut keys: Vec<&PublicKey> = config.members.iter().chain(&config.clients).collect();
         keys.sort();
         for (key, next) in keys.iter().zip(keys.iter().skip(1)) {
@@ -162,6 +171,17 @@ impl fmt::Debug for Cluster {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Cluster({:?}, n {}, f {})", self.id, self.n(), self.f())
     }
+}
+
+/// Bytes of the largest NewView: Q ViewChanges with a certificate for every slot of the window.
+fn largest_new_view(n: usize, constants: &Constants) -> usize {
+    const SIGNATURE: usize = 4 + 64;
+    let faulty = n.saturating_sub(1) / 3;
+    let quorum = (n + faulty + 1).div_ceil(2);
+    let window = usize::try_from(constants.window).unwrap_or(usize::MAX);
+    let certificate = 48 + 64 + 4 + SIGNATURE * quorum;
+    let change = window.saturating_mul(certificate).saturating_add(SIGNATURE * quorum + 256);
+    change.saturating_mul(quorum)
 }
 
 fn cluster_id(config: &ClusterConfig) -> Digest {

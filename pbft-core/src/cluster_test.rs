@@ -46,11 +46,19 @@ fn a1_quorum_table() {
 #[test]
 fn a1_quorums_intersect_in_a_correct_replica_for_every_n() {
     for n in 1..=MEMBERS_MAX {
-        let cluster = Cluster::new(config(n)).unwrap();
+        let small = Constants { checkpoint_interval: 2, window: 4, ..Constants::default() };
+        let cluster = Cluster::new(ClusterConfig { constants: small, ..config(n) }).unwrap();
         let (f, quorum) = (cluster.f(), cluster.quorum());
         assert!(2 * quorum > n + f, "n = {n}: quorums meet in f replicas only");
         assert!(n - f >= quorum, "n = {n}: f silent replicas block progress");
     }
+}
+
+#[test]
+fn a_window_whose_new_view_fits_no_frame_is_refused() {
+    let error = Cluster::new(config(MEMBERS_MAX)).unwrap_err();
+    assert_eq!((error.field.as_str(), error.value.as_str()), ("window", "64"));
+    assert!(error.remedy.contains("smaller window"), "{error}");
 }
 
 #[test]

@@ -39,6 +39,12 @@ pub enum Kind {
     Checkpoint = 5,
     /// What a replica holds: a hint for repair.
     Status = 6,
+    /// What a replica takes along into a view.
+    ViewChange = 7,
+    /// The start of a view, with its justification.
+    NewView = 8,
+    /// A replica asks for bodies it lacks.
+    Fetch = 9,
 }
 
 /// Makes signatures of one author. Must be deterministic: after a crash the same statement is signed

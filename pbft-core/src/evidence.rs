@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use crate::cluster::Cluster;
 use crate::crypto::{Author, Kind, Verifier};
 use crate::message::{Signed, Statement};
+use crate::new_view;
 use crate::types::{ReplicaId, Sequence, View};
 
 /// What a contradiction is about: one replica, one kind of statement, one view, one slot.
@@ -14,9 +15,9 @@ pub struct Subject {
     pub replica: ReplicaId,
     /// Which kind of statement.
     pub kind: Kind,
-    /// In which view; 0 for checkpoints, which belong to none.
+    /// In which view, or for which; 0 for checkpoints, which belong to none.
     pub view: View,
-    /// For which slot.
+    /// For which slot; 0 for ViewChange and NewView, which are about many.
     pub sequence: Sequence,
 }
 
@@ -28,7 +29,9 @@ pub fn subject(signed: &Signed) -> Option<Subject> {
             (vote.view, vote.sequence)
         }
         Statement::Checkpoint(checkpoint) => (View(0), checkpoint.sequence),
-        Statement::Status(_) => return None,
+        Statement::ViewChange(change) => (change.view, Sequence(0)),
+        Statement::NewView(new_view) => (new_view.view, Sequence(0)),
+        Statement::Status(_) | Statement::Fetch(_) => return None,
     };
     Some(Subject { replica: signed.sender, kind: signed.statement.kind(), view, sequence })
 }
@@ -46,12 +49,13 @@ impl Evidence {
         let same_subject = subject(&first).is_some() && subject(&first) == subject(&second);
         // Equality ignores the signature: a malleable copy is no second statement (PITFALLS I4).
         let differ = first.statement != second.statement;
-        (same_subject && differ).then_some(Evidence { first, second })
+        let contradict = (same_subject && differ) || strays(&first, &second);
+        contradict.then_some(Evidence { first, second })
     }
 
     /// What the contradiction is about.
     pub fn subject(&self) -> Subject {
-        subject(&self.first).unwrap_or(Subject {
+        subject(&self.second).unwrap_or(Subject {
             replica: self.first.sender,
             kind: self.first.statement.kind(),
             view: View(0),
@@ -77,6 +81,21 @@ impl Evidence {
         };
         cluster.contains(self.first.sender) && good(&self.first) && good(&self.second)
     }
+}
+
+/// Whether `second` is a PrePrepare of another digest than the NewView `first` of the same primary names.
+fn strays(first: &Signed, second: &Signed) -> bool {
+    let (Statement::NewView(new_view), Statement::PrePrepare(vote)) =
+        (&first.statement, &second.statement)
+    else {
+        return false;
+    };
+    let changes = new_view.changes.iter().map(|change| &*change.change);
+    let planned = new_view::plan(new_view.view, changes);
+    let named = planned.ok().and_then(|plan| plan.digests.get(&vote.sequence).copied());
+    first.sender == second.sender
+        && new_view.view == vote.view
+        && named.is_some_and(|digest| digest != vote.digest)
 }
 
 /// Evidence kept: one piece for each subject, so many in all (PITFALLS K6).

@@ -53,6 +53,7 @@ pub mod evidence;
 pub mod hook;
 pub mod limits;
 pub mod message;
+pub mod new_view;
 pub mod pages;
 pub mod replica;
 pub mod signed;
@@ -60,5 +61,7 @@ pub mod state;
 #[cfg(test)]
 mod testing;
 pub mod types;
+#[cfg(test)]
+mod view_change_test;
 pub mod window;
 pub mod wire;

@@ -8,6 +8,8 @@ use core::time::Duration;
 
 use bincode::Encode;
 
+use crate::cluster::Cluster;
+
 /// The most members a cluster may have: sets of replicas are 128-bit maps.
 pub const MEMBERS_MAX: usize = 128;
 /// The most client keys a cluster may admit.
@@ -18,6 +20,13 @@ pub const FRAME_BYTES_MAX: usize = 16 << 20;
 pub const PAGE_BYTES_MAX: usize = 64 << 10;
 /// The most bytes of explanation an application may put into a refusal.
 pub const REFUSAL_BYTES_MAX: usize = 256;
+/// The most bytes a ViewChange or NewView may have: what the lane of votes carries in one frame.
+pub const NEW_VIEW_BYTES_MAX: usize = 4 << 20;
+/// What one signature costs to check, by which the time to check a NewView is estimated (measured: 30 us
+/// on the machine of docs/benchmarks.md).
+pub const VERIFY_TIME: Duration = Duration::from_micros(40);
+/// The most bodies one [`crate::message::Fetch`] asks for.
+pub const FETCH_BODIES_MAX: usize = 64;
 /// The longest cluster name, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -146,6 +155,14 @@ pub struct Limits {
     pub repair_slots_max: usize,
     /// The most bytes of batches one answer to a status carries (one batch is always allowed).
     pub repair_bytes_max: usize,
+    /// How long the oldest request may wait for its execution before the primary is suspected; also how
+    /// long the first new primary may take. Doubles per failed view.
+    pub view_timeout: Duration,
+    /// The time-out doubles up to this.
+    pub view_timeout_max: Duration,
+    /// How long a replica below the stable checkpoint waits for the missing slots from others' logs
+    /// before it has the state transferred.
+    pub catch_up_patience: Duration,
     /// How far a fresh proposal's agreed time may lie from the own wall clock.
     pub clock_tolerance: Duration,
     /// How many slots the primary keeps in flight; further requests wait and form the next batch.
@@ -167,13 +184,16 @@ impl Default for Limits {
         Limits {
             status_interval: Duration::from_millis(200),
             repair_delay: Duration::from_millis(100),
-            repair_slots_max: 32,
+            repair_slots_max: 64,
             repair_bytes_max: 4 << 20,
+            view_timeout: Duration::from_secs(1),
+            view_timeout_max: Duration::from_secs(32),
+            catch_up_patience: Duration::from_secs(1),
             clock_tolerance: Duration::from_secs(30),
             slots_in_flight_max: 4,
             pending_requests_max: 16_384,
             pending_bytes_max: 64 << 20,
-            history_slots_max: 256,
+            history_slots_max: 1024,
             history_bytes_max: 64 << 20,
             evidence_max: 256,
         }
@@ -181,6 +201,34 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Checks everything that [`Limits::check`] does, and that checking the largest NewView of this
+    /// cluster takes no more than a quarter of the first time-out: else checking it ends the view.
+    ///
+    /// # Errors
+    /// The first field that does not hold, with the remedy.
+    pub fn check_for(&self, cluster: &Cluster) -> Result<(), ConfigError> {
+        self.check()?;
+        let needed = Self::view_timeout_min(cluster);
+        require(
+            self.view_timeout >= needed,
+            "view_timeout",
+            alloc::format!("{:?}", self.view_timeout),
+            alloc::format!(
+                "checking a new view of {} replicas may take {:?}: take at least {needed:?}, or a smaller window",
+                cluster.n(),
+                needed / 4
+            ),
+        )
+    }
+
+    /// The shortest first time-out for a cluster: four times what its largest NewView takes to check.
+    pub fn view_timeout_min(cluster: &Cluster) -> Duration {
+        let window = u32::try_from(cluster.constants().window).unwrap_or(u32::MAX);
+        let quorum = u32::try_from(cluster.quorum()).unwrap_or(u32::MAX);
+        let of_one = window.saturating_mul(quorum).saturating_add(quorum).saturating_add(1);
+        VERIFY_TIME.saturating_mul(of_one.saturating_mul(quorum)).saturating_mul(4)
+    }
+
     /// Checks every bound and the relations between them.
     ///
     /// # Errors
@@ -199,6 +247,15 @@ impl Limits {
             "status_interval",
             alloc::format!("{interval:?}"),
             "take at least 1ms",
+        )?;
+        let (first, most) = (self.view_timeout, self.view_timeout_max);
+        require(
+            first >= interval.saturating_mul(2) && first <= most,
+            "view_timeout",
+            alloc::format!("{first:?}"),
+            alloc::format!(
+                "take at least twice the status_interval of {interval:?} and at most view_timeout_max ({most:?})"
+            ),
         )?;
         require(
             self.repair_delay <= interval,

@@ -15,7 +15,7 @@ use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 
-use crate::certificate::{CommitCertificate, StableProof};
+use crate::certificate::{CommitCertificate, PreparedCertificate, StableProof};
 use crate::cluster::Cluster;
 use crate::crypto::{Author, Hasher, Kind, Signer, preimage};
 use crate::types::{
@@ -354,6 +354,8 @@ pub struct Status {
     pub executed: Sequence,
     /// Whose Checkpoint above h it holds, for the lowest checkpoint slot above h.
     pub checkpoints: ReplicaSet,
+    /// Whose ViewChange for a view above its active one it holds, and for which view; ascending by sender.
+    pub view_changes: Vec<(ReplicaId, View)>,
     /// The slots it holds anything of and has not executed, ascending.
     pub slots: Vec<Held>,
 }
@@ -362,6 +364,7 @@ impl Encode for Status {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         (self.view, self.voted_view, self.stable, self.executed).encode(encoder)?;
         self.checkpoints.encode(encoder)?;
+        wire::encode_list(&self.view_changes, encoder)?;
         wire::encode_list(&self.slots, encoder)
     }
 }
@@ -370,11 +373,126 @@ impl<Context> Decode<Context> for Status {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let (view, voted_view, stable, executed) = Decode::decode(decoder)?;
         let checkpoints = Decode::decode(decoder)?;
+        let view_changes = wire::decode_list(decoder, 12)?;
         let slots = wire::decode_list(decoder, 43)?;
-        Ok(Status { view, voted_view, stable, executed, checkpoints, slots })
+        Ok(Status { view, voted_view, stable, executed, checkpoints, view_changes, slots })
     }
 }
 wire::borrow_decode!(Status);
+
+/// What a replica takes along when it leaves its view: everything that may have been decided
+/// (Castro and Liskov 1999, section 4.4; PITFALLS D1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ViewChange {
+    /// The view it votes for.
+    pub view: View,
+    /// Proof of its last stable checkpoint h; `None` when h is 0.
+    pub stable: Option<StableProof>,
+    /// For slots in (h, h + L], the certificate of the highest view in which the slot was prepared there;
+    /// ascending by slot, at most one each.
+    pub prepared: Vec<PreparedCertificate>,
+}
+
+impl ViewChange {
+    /// h, the slot of its last stable checkpoint.
+    pub fn stable_sequence(&self) -> Sequence {
+        self.stable.as_ref().map_or(Sequence(0), StableProof::sequence)
+    }
+}
+
+impl Encode for ViewChange {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.view.encode(encoder)?;
+        self.stable.encode(encoder)?;
+        wire::encode_list(&self.prepared, encoder)
+    }
+}
+
+impl<Context> Decode<Context> for ViewChange {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let view = View::decode(decoder)?;
+        let stable = Option::<StableProof>::decode(decoder)?;
+        let prepared = wire::decode_list(decoder, 116)?;
+        Ok(ViewChange { view, stable, prepared })
+    }
+}
+wire::borrow_decode!(ViewChange);
+
+/// A ViewChange and its sender's signature, unchecked: as a [`NewView`] carries it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct SignedViewChange {
+    /// Who says so.
+    pub sender: ReplicaId,
+    /// What is said.
+    pub change: Arc<ViewChange>,
+    /// The sender's signature over [`Statement::preimage`].
+    pub signature: Signature,
+}
+
+impl SignedViewChange {
+    /// The same as a signed statement.
+    pub fn to_signed(&self) -> Signed {
+        Signed {
+            sender: self.sender,
+            statement: Statement::ViewChange(Arc::clone(&self.change)),
+            signature: self.signature,
+        }
+    }
+}
+
+/// The start of a view: exactly Q ViewChanges for it and nothing else, because everything else follows
+/// from them ([`crate::new_view::plan`]).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NewView {
+    /// The view.
+    pub view: View,
+    /// Its justification, ascending by sender; the primary's own is among them.
+    pub changes: Vec<SignedViewChange>,
+}
+
+impl Encode for NewView {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.view.encode(encoder)?;
+        wire::encode_list(&self.changes, encoder)
+    }
+}
+
+impl<Context> Decode<Context> for NewView {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let view = View::decode(decoder)?;
+        Ok(NewView { view, changes: wire::decode_list(decoder, 81)? })
+    }
+}
+wire::borrow_decode!(NewView);
+
+/// A body asked for: its slot and digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct BodyName {
+    /// The slot it was certified for.
+    pub sequence: Sequence,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// Bodies asked for, at most [`crate::limits::FETCH_BODIES_MAX`]. A hint like a status: it promises nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fetch {
+    /// Which, ascending.
+    pub bodies: Vec<BodyName>,
+}
+
+impl Encode for Fetch {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        wire::encode_list(&self.bodies, encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Fetch {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Fetch { bodies: wire::decode_list(decoder, 40)? })
+    }
+}
+wire::borrow_decode!(Fetch);
 
 /// What a replica signs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -389,6 +507,12 @@ pub enum Statement {
     Checkpoint(Checkpoint),
     /// What is held here.
     Status(Status),
+    /// The sender leaves its view for a higher one.
+    ViewChange(Arc<ViewChange>),
+    /// The primary of a view starts it.
+    NewView(Arc<NewView>),
+    /// The sender lacks these bodies.
+    Fetch(Fetch),
 }
 
 impl Statement {
@@ -400,6 +524,9 @@ impl Statement {
             Statement::Commit(_) => Kind::Commit,
             Statement::Checkpoint(_) => Kind::Checkpoint,
             Statement::Status(_) => Kind::Status,
+            Statement::ViewChange(_) => Kind::ViewChange,
+            Statement::NewView(_) => Kind::NewView,
+            Statement::Fetch(_) => Kind::Fetch,
         }
     }
 
@@ -412,6 +539,9 @@ impl Statement {
             }
             Statement::Checkpoint(checkpoint) => wire::encode_bare(checkpoint),
             Statement::Status(status) => wire::encode_bare(status),
+            Statement::ViewChange(change) => wire::encode_bare(change),
+            Statement::NewView(new_view) => wire::encode_bare(new_view),
+            Statement::Fetch(fetch) => wire::encode_bare(fetch),
         };
         preimage(cluster, self.kind(), Author::Replica(sender), &content)
     }
@@ -451,6 +581,13 @@ pub enum Message {
     },
     /// Proof that a checkpoint is stable.
     Stable(StableProof),
+    /// A body that was asked for by its digest.
+    Body {
+        /// The slot it was asked for.
+        sequence: Sequence,
+        /// The batch.
+        batch: Arc<Batch>,
+    },
 }
 
 /// What a client says to a replica.

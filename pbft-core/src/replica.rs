@@ -15,25 +15,39 @@ use crate::limits::{ConfigError, Limits};
 use crate::message::{Batch, Message, ReplicaSet, Signed, Statement, Vote};
 use crate::signed::Verified;
 use crate::types::{ClientId, Instant, ReplicaId, RequestNumber, Sequence, Time, View, WriteId};
+
 use crate::window::{Place, Window};
 
+mod catch_up;
 mod checkpoint;
 mod durable;
 mod execute;
+mod fetch;
 mod history;
 mod io;
 mod mirror;
 mod order;
 mod pending;
+mod recover;
 mod repair;
+mod timer;
+mod view;
+mod view_change;
 
+use catch_up::Restoring;
 use checkpoint::Checkpoints;
 use durable::Journal;
+use fetch::Fetcher;
 use history::History;
 pub use io::{Action, Halt, Input, Misbehavior, Outbox, Reason, Record, To, Verdict};
 use mirror::Mirror;
 use pending::Pending;
+use recover::Abstention;
+pub use recover::RecoverError;
 use repair::Repair;
+use timer::Timer;
+use view::Views;
+pub use view::{Cause, ViewEntered};
 
 /// Whether a replica may vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +69,9 @@ pub struct Replica {
     halted: Option<Halt>,
 
     // The order.
-    view: View,
+    views: Views,
+    timer: Timer,
+    abstention: Abstention,
     window: Window,
     history: History,
     /// The next slot the primary proposes for.
@@ -71,13 +87,31 @@ pub struct Replica {
     journal: Journal,
     evidence: EvidenceStore,
     repair: Repair,
+    fetcher: Fetcher,
+
+    // Being left behind.
+    restoring: Option<Restoring>,
+    /// The last slot dispatched when it was last seen to move, and when, while below h.
+    lagging: Option<(Sequence, Instant)>,
+    /// The last checkpoint at which the own state was the agreed one.
+    settled: Sequence,
 }
 
 /// What a replica is doing, for people and tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// The view it is in.
+    /// The view it is in, or was in last.
     pub view: View,
+    /// The view it votes for; above `view` while it is between views.
+    pub voted_view: View,
+    /// How many views it has entered since it started.
+    pub view_changes: u64,
+    /// Why it left a view last.
+    pub cause: Option<Cause>,
+    /// Whether the state of a stable checkpoint is being fetched.
+    pub restoring: bool,
+    /// How long its oldest request, or the next view, may take now.
+    pub timeout: core::time::Duration,
     /// The last slot executed.
     pub executed: Sequence,
     /// The last stable checkpoint.
@@ -102,13 +136,15 @@ impl Replica {
             let remedy = alloc::format!("the cluster has replicas 0 to {}", cluster.n() - 1);
             return Err(ConfigError::new("replica", id, remedy));
         }
-        limits.check()?;
+        limits.check_for(&cluster)?;
         let constants = cluster.constants();
         Ok(Replica {
             id,
             standing: Standing::Voting,
             halted: None,
-            view: View(0),
+            views: Views::default(),
+            timer: Timer::new(limits.view_timeout, limits.view_timeout_max),
+            abstention: Abstention::default(),
             window: Window::new(constants.window),
             history: History::default(),
             next_proposal: Sequence(1),
@@ -120,6 +156,10 @@ impl Replica {
             journal: Journal::default(),
             evidence: EvidenceStore::new(limits.evidence_max),
             repair: Repair::default(),
+            fetcher: Fetcher::default(),
+            restoring: None,
+            lagging: None,
+            settled: Sequence(0),
             cluster,
             limits,
         })
@@ -144,8 +184,16 @@ impl Replica {
         if self.halted.is_some() {
             return Verdict::Ignored(Reason::Halted);
         }
+        self.timer.note_step(now.instant);
+        let verdict = self.take(now, input, out);
+        self.retime(now.instant);
+        verdict
+    }
+
+    fn take(&mut self, now: Time, input: Input, out: &mut Outbox) -> Verdict {
         match input {
             Input::Start => {
+                self.say_again(out);
                 self.say_status(now.instant, To::All, out);
                 Verdict::Accepted
             }
@@ -153,19 +201,27 @@ impl Replica {
                 self.say_status(now.instant, To::One(peer), out);
                 Verdict::Accepted
             }
-            Input::Wake => self.on_wake(now.instant, out),
+            Input::Wake => self.on_wake(now, out),
             Input::Durable(id) => self.on_durable(id, out),
             Input::Executed { sequence, consumed } => {
                 self.on_executed(now, sequence, &consumed, out)
             }
             Input::Snapshotted { sequence, digest } => self.on_snapshotted(sequence, digest, out),
+            Input::Restored { sequence, digest, consumed } => {
+                self.on_restored(now, sequence, digest, &consumed, out)
+            }
+            Input::VoidNewView(view) => self.on_void_new_view(now, view, out),
             Input::Deliver(verified) => self.on_message(now, verified, out),
         }
     }
 
     /// When the host should next call with [`Input::Wake`].
     pub fn deadline(&self) -> Option<Instant> {
-        if self.halted.is_some() { None } else { self.repair.deadline() }
+        if self.halted.is_some() {
+            return None;
+        }
+        let due = [self.repair.deadline(), self.timer.deadline(), self.fetcher.deadline()];
+        due.into_iter().flatten().min()
     }
 
     /// Whether a message could change anything, asked before its signatures are paid for.
@@ -190,13 +246,19 @@ impl Replica {
                 Err(Reason::BelowWindow)
             }
             Message::Stable(_) => Ok(()),
+            Message::Body { sequence, batch } => self.wants_body(*sequence, batch.digest()),
         }
     }
 
     /// What the replica is doing.
     pub fn summary(&self) -> Summary {
         Summary {
-            view: self.view,
+            view: self.views.active,
+            voted_view: self.views.voted,
+            view_changes: self.views.entered,
+            cause: self.views.left.map(|(cause, _)| cause),
+            restoring: self.restoring.is_some(),
+            timeout: self.timer.timeout,
             executed: self.executed,
             stable: self.window.stable(),
             evidence: self.evidence.len(),
@@ -223,7 +285,7 @@ impl Replica {
 
     /// The view requests are ordered in now, for replies.
     pub fn view(&self) -> View {
-        self.view
+        self.views.active
     }
 
     fn wants_statement(&self, signed: &Signed) -> Result<(), Reason> {
@@ -233,8 +295,12 @@ impl Replica {
             Statement::Checkpoint(checkpoint) => {
                 self.checkpoints.wants(signed.sender, checkpoint, self.window.stable())
             }
-            Statement::Status(_) if signed.sender == self.id => Err(Reason::Own),
-            Statement::Status(_) => Ok(()),
+            Statement::ViewChange(change) => self.wants_view_change(signed, change),
+            Statement::NewView(new_view) => self.wants_new_view(signed, new_view.view),
+            Statement::Status(_) | Statement::Fetch(_) if signed.sender == self.id => {
+                Err(Reason::Own)
+            }
+            Statement::Status(_) | Statement::Fetch(_) => Ok(()),
         }
     }
 
@@ -242,6 +308,7 @@ impl Replica {
         if let Err(reason) = self.wants(verified.message()) {
             return Verdict::Ignored(reason);
         }
+        let scrutiny = verified.scrutiny();
         match verified.into_message() {
             Message::Request(request) => self.on_request(now, request, out),
             Message::Proposal { pre_prepare, batch } => {
@@ -251,6 +318,7 @@ impl Replica {
                 self.on_certificate(now, certificate, batch, out)
             }
             Message::Stable(proof) => self.on_stable(now, proof, out),
+            Message::Body { sequence, batch } => self.on_body(now, sequence, batch, out),
             Message::Statement(signed) => match &signed.statement {
                 Statement::PrePrepare(vote) => {
                     let vote = *vote;
@@ -265,6 +333,14 @@ impl Replica {
                     self.on_checkpoint(now, checkpoint, &signed, out)
                 }
                 Statement::Status(status) => self.on_status(now, signed.sender, status, out),
+                Statement::Fetch(fetch) => self.on_fetch(now.instant, signed.sender, fetch, out),
+                Statement::ViewChange(change) => {
+                    self.on_view_change(now, &signed, change, scrutiny, out)
+                }
+                Statement::NewView(new_view) => {
+                    let new_view = Arc::clone(new_view);
+                    self.on_new_view(now, signed, &new_view, out)
+                }
             },
         }
     }
@@ -285,7 +361,7 @@ impl Replica {
         batch: Option<Arc<Batch>>,
         out: &mut Outbox,
     ) {
-        if self.standing == Standing::Voting {
+        if self.standing == Standing::Voting && !self.is_diverged() {
             self.journal.after(after, Action::Say { to: To::All, statement, batch }, out);
         }
     }
@@ -309,7 +385,7 @@ impl Replica {
     }
 
     fn is_primary(&self) -> bool {
-        self.cluster.primary(self.view) == self.id
+        self.cluster.primary(self.views.active) == self.id
     }
 
     fn everyone(&self) -> ReplicaSet {

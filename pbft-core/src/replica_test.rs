@@ -222,7 +222,7 @@ fn run_to(world: &World, replica: &mut Replica, count: u64) -> Outbox {
 }
 
 #[test]
-fn c5_a_state_that_differs_from_the_stable_one_halts_the_replica() {
+fn c5_a_state_that_differs_from_the_stable_one_is_repaired_and_says_nothing_meanwhile() {
     let world = World::new(4);
     let mut replica = world.replica(1);
     run_to(&world, &mut replica, 4);
@@ -232,9 +232,23 @@ fn c5_a_state_that_differs_from_the_stable_one_halts_the_replica() {
         deliver(&world, &mut replica, world.checkpoint(sender, 4, OTHER));
     }
     let (_, out) = deliver(&world, &mut replica, world.checkpoint(3, 4, OTHER));
-    assert!(matches!(out.last(), Some(Action::Halt(Halt::Diverged { .. }))), "{out:?}");
-    let (verdict, out) = deliver(&world, &mut replica, world.proposal(5, &world.batch(&[5])));
-    assert_eq!((verdict, out), (Verdict::Ignored(Reason::Halted), vec![]));
+    let own = Digest([1; 32]);
+    let (after, sequence) = (Sequence(0), Sequence(4));
+    assert!(out.contains(&Action::Diverged { after, sequence, own, agreed: OTHER }), "{out:?}");
+    let asked = |action: &Action| matches!(action, Action::Restore { proof } if proof.sequence() == Sequence(4));
+    assert!(out.iter().any(asked), "{out:?}");
+    // It holds its votes and its answers back.
+    let (_, out) = deliver(&world, &mut replica, world.proposal(5, &world.batch(&[5])));
+    assert_eq!((prepares(&out), commits(&out)), (0, 0));
+    let old = world.verify(Message::Request(world.request(0, 1))).unwrap();
+    let (_, out) = deliver(&world, &mut replica, old);
+    assert!(!out.iter().any(|action| matches!(action, Action::Answer { .. })), "{out:?}");
+    // Restored, it votes again, and says no second Checkpoint for that slot.
+    let restored = Input::Restored { sequence: Sequence(4), digest: OTHER, consumed: vec![] };
+    let (_, out) = drive(&world, &mut replica, restored);
+    assert_eq!(says(&out, |said| matches!(said, Statement::Checkpoint(_))), 0);
+    let (_, out) = deliver(&world, &mut replica, world.proposal(6, &world.batch(&[6])));
+    assert_eq!(prepares(&out), 1);
 }
 
 #[test]

@@ -8,25 +8,48 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::certificate::Signatures;
+use crate::certificate::{PreparedCertificate, Signatures, StableProof};
 use crate::cluster::Cluster;
 use crate::crypto::{Author, Hasher, Kind, Signer, Verifier, preimage};
-use crate::message::{Batch, Message, Request, RequestBody, Signed, Statement, Status, Vote};
+use crate::limits::FETCH_BODIES_MAX;
+use crate::message::{
+    Batch, Fetch, Message, NewView, Request, RequestBody, Signed, Statement, Status, ViewChange,
+    Vote,
+};
 use crate::types::{ClientId, Digest, ReplicaId, Sequence, Signature, View};
 
-/// A message all of whose signatures and shapes hold. Only [`verify`] and [`sign`] make one.
+/// How much of a message is checked. It differs only for a ViewChange, whose certificates cost hundreds
+/// of signatures: its sender's word is enough to join, and only what becomes part of a NewView must hold
+/// whole. [`crate::replica::Replica::scrutiny`] says which it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scrutiny {
+    /// Of a ViewChange its sender, its shape and its outer signature; of everything else all.
+    Outer,
+    /// All.
+    Whole,
+}
+
+/// A message whose signatures and shapes hold. Only [`verify`] and [`sign_message`] make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified(Message);
+pub struct Verified {
+    message: Message,
+    scrutiny: Scrutiny,
+}
 
 impl Verified {
     /// What was verified.
     pub fn message(&self) -> &Message {
-        &self.0
+        &self.message
+    }
+
+    /// How much of it was.
+    pub fn scrutiny(&self) -> Scrutiny {
+        self.scrutiny
     }
 
     /// Takes the message out; it is unchecked again for everyone else.
     pub fn into_message(self) -> Message {
-        self.0
+        self.message
     }
 }
 
@@ -43,8 +66,8 @@ pub enum Forgery {
     /// A signature is not its claimed author's.
     #[error("signature is not {0:?}'s")]
     Signature(Author),
-    /// A PrePrepare of somebody who is not the primary of its view.
-    #[error("pre-prepare by {0}, who is not the primary")]
+    /// A PrePrepare or NewView of somebody who is not the primary of its view.
+    #[error("pre-prepare or new view by {0}, who is not the primary")]
     NotPrimary(ReplicaId),
     /// A Prepare of the primary of its view, who says PrePrepare instead.
     #[error("prepare by the primary {0}")]
@@ -70,12 +93,70 @@ pub enum Forgery {
     /// A certificate with too few, too many, repeated or unordered signers.
     #[error("certificate does not list exactly a quorum of distinct signers")]
     Signers,
-    /// A status with slots repeated, unordered, or more than two windows of them.
-    #[error("status lists more than two windows of slots, or not in order")]
+    /// A status with slots or senders repeated, unordered, or too many of them.
+    #[error("status lists more than two windows of slots or all members, or not in order")]
     StatusBounds,
+    /// A view near the integer limit, or a ViewChange or NewView for view 0, which nobody votes for.
+    #[error("view {0} is out of range")]
+    View(View),
+    /// A ViewChange with a part that does not hold. One bad part voids the whole (PITFALLS D3).
+    #[error("view change is void: {0}")]
+    ViewChange(VoidReason),
+    /// A NewView with a part that does not hold, although its primary signed it.
+    #[error("new view {view} is void: {reason}")]
+    NewView {
+        /// For which view.
+        view: View,
+        /// Why.
+        reason: VoidReason,
+    },
+    /// Bodies asked for twice, not in order, or too many.
+    #[error("more than {FETCH_BODIES_MAX} bodies asked for, or not in order")]
+    FetchBounds,
     /// A PrePrepare was expected and something else was found.
     #[error("another kind of statement where a pre-prepare belongs")]
     Kind,
+}
+
+/// Which part of a ViewChange or NewView does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum VoidReason {
+    /// The stable proof's slot is no checkpoint slot.
+    #[error("stable proof at a slot where no checkpoint is taken")]
+    StableSlot,
+    /// The stable proof does not list exactly Q distinct signers.
+    #[error("stable proof without exactly a quorum of distinct signers")]
+    StableSigners,
+    /// A signature in the stable proof is not its signer's.
+    #[error("stable proof with a wrong signature")]
+    StableSignature,
+    /// A certificate for a slot outside (h, h + L].
+    #[error("certificate outside the window")]
+    OutsideWindow,
+    /// Certificates out of order, or two for one slot.
+    #[error("certificates out of order, or two for one slot")]
+    Order,
+    /// A certificate of the view voted for, or of a later one.
+    #[error("certificate of a view that is not lower")]
+    CertificateView,
+    /// A certificate for the null digest in view 0.
+    #[error("null digest in view 0")]
+    NullDigest,
+    /// A certificate does not list exactly Q - 1 distinct backups of its view.
+    #[error("certificate without exactly Q - 1 distinct backups")]
+    CertificateSigners,
+    /// A signature in a certificate is not its signer's.
+    #[error("certificate with a wrong signature")]
+    CertificateSignature,
+    /// A NewView that does not hold exactly Q ViewChanges of distinct senders, ascending, its own among them.
+    #[error("not exactly a quorum of view changes, the primary's own among them")]
+    Changes,
+    /// A NewView that holds a ViewChange for another view.
+    #[error("a view change for another view")]
+    OtherView,
+    /// A ViewChange in a NewView that its claimed sender did not sign.
+    #[error("a view change with a wrong signature")]
+    ChangeSignature,
 }
 
 /// Signatures already found good, so that none is paid for twice. Bounded: two generations, the older
@@ -133,13 +214,14 @@ pub fn sign_message(
     batch: Option<Arc<Batch>>,
 ) -> Verified {
     let signed = sign(cluster, signer, sender, statement);
-    Verified(match batch {
+    let message = match batch {
         Some(batch) => Message::Proposal { pre_prepare: signed, batch },
         None => Message::Statement(signed),
-    })
+    };
+    Verified { message, scrutiny: Scrutiny::Whole }
 }
 
-/// Checks a message whole: membership and bounds first, signatures last, stopping at the first fault.
+/// Checks a message: membership and bounds first, signatures last, stopping at the first fault.
 ///
 /// # Errors
 /// The first fault found. The cache then holds only signatures that were found good.
@@ -148,10 +230,11 @@ pub fn verify(
     verifier: &dyn Verifier,
     cache: &mut Cache,
     message: Message,
+    scrutiny: Scrutiny,
 ) -> Result<Verified, Forgery> {
     let mut door = Door { cluster, verifier, cache };
     match &message {
-        Message::Statement(signed) => door.signed(signed)?,
+        Message::Statement(signed) => door.signed(signed, scrutiny)?,
         Message::Proposal { pre_prepare, batch } => door.proposal(pre_prepare, batch)?,
         Message::Request(request) => door.request(request)?,
         Message::Committed { certificate, batch } => {
@@ -167,8 +250,10 @@ pub fn verify(
             door.checkpoint_slot(proof.sequence())?;
             door.quorum(&proof.signatures, &proof.statement(), cluster.quorum())?;
         }
+        // Its digest was recomputed on decoding, and whoever asked for that digest knows it certified.
+        Message::Body { batch, .. } => door.batch_bounds(batch)?,
     }
-    Ok(Verified(message))
+    Ok(Verified { message, scrutiny })
 }
 
 struct Door<'a> {
@@ -206,6 +291,9 @@ impl Door<'_> {
         if vote.sequence == Sequence(0) || vote.sequence > Sequence::MAX {
             return Err(Forgery::Slot(vote.sequence));
         }
+        if vote.view > View::MAX {
+            return Err(Forgery::View(vote.view));
+        }
         if vote.digest == Digest::NULL && vote.view == View(0) {
             return Err(Forgery::NullDigest);
         }
@@ -225,14 +313,127 @@ impl Door<'_> {
         let window = self.cluster.constants().window;
         let bounded = u64::try_from(status.slots.len()).is_ok_and(|slots| slots <= 2 * window);
         let mut pairs = status.slots.iter().zip(status.slots.iter().skip(1));
-        if bounded && pairs.all(|(slot, next)| slot.sequence < next.sequence) {
+        let changes = &status.view_changes;
+        let mut senders = changes.iter().zip(changes.iter().skip(1));
+        if bounded
+            && changes.len() <= self.cluster.n()
+            && pairs.all(|(slot, next)| slot.sequence < next.sequence)
+            && senders.all(|((one, _), (next, _))| one < next)
+        {
             Ok(())
         } else {
             Err(Forgery::StatusBounds)
         }
     }
 
-    fn signed(&mut self, signed: &Signed) -> Result<(), Forgery> {
+    fn fetch(fetch: &Fetch) -> Result<(), Forgery> {
+        let mut pairs = fetch.bodies.iter().zip(fetch.bodies.iter().skip(1));
+        let bounded = fetch.bodies.len() <= FETCH_BODIES_MAX;
+        if bounded && pairs.all(|(one, next)| one < next) {
+            Ok(())
+        } else {
+            Err(Forgery::FetchBounds)
+        }
+    }
+
+    fn later_view(view: View) -> Result<(), Forgery> {
+        if view == View(0) || view > View::MAX { Err(Forgery::View(view)) } else { Ok(()) }
+    }
+
+    /// What costs no signature: bounds, order, numbers of signers.
+    fn view_change_shape(&self, change: &ViewChange) -> Result<(), VoidReason> {
+        let constants = self.cluster.constants();
+        let quorum = self.cluster.quorum();
+        if let Some(proof) = &change.stable {
+            self.checkpoint_slot(proof.sequence()).map_err(|_| VoidReason::StableSlot)?;
+            if proof.signatures.len() != quorum || !proof.signatures.are_distinct() {
+                return Err(VoidReason::StableSigners);
+            }
+        }
+        let stable = change.stable_sequence();
+        let mut last = stable;
+        for certificate in &change.prepared {
+            let vote = certificate.vote;
+            if vote.sequence > stable.plus(constants.window) || vote.sequence <= stable {
+                return Err(VoidReason::OutsideWindow);
+            }
+            if vote.sequence <= last {
+                return Err(VoidReason::Order);
+            }
+            last = vote.sequence;
+            if vote.view >= change.view {
+                return Err(VoidReason::CertificateView);
+            }
+            if vote.view == View(0) && vote.digest == Digest::NULL {
+                return Err(VoidReason::NullDigest);
+            }
+            let prepares = &certificate.prepares;
+            let primary = self.cluster.primary(vote.view);
+            if prepares.len() != quorum - 1
+                || !prepares.are_distinct()
+                || prepares
+                    .iter()
+                    .any(|(backup, _)| backup == primary || !self.cluster.contains(backup))
+            {
+                return Err(VoidReason::CertificateSigners);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every signature inside.
+    fn view_change_whole(&mut self, change: &ViewChange) -> Result<(), VoidReason> {
+        if let Some(proof) = &change.stable {
+            self.stable_proof(proof).map_err(|_| VoidReason::StableSignature)?;
+        }
+        for certificate in &change.prepared {
+            self.prepared(certificate).map_err(|_| VoidReason::CertificateSignature)?;
+        }
+        Ok(())
+    }
+
+    fn stable_proof(&mut self, proof: &StableProof) -> Result<(), Forgery> {
+        self.quorum(&proof.signatures, &proof.statement(), self.cluster.quorum())
+    }
+
+    fn prepared(&mut self, certificate: &PreparedCertificate) -> Result<(), Forgery> {
+        let vote = certificate.vote;
+        let primary = self.cluster.primary(vote.view);
+        let preimage = Statement::PrePrepare(vote).preimage(self.cluster, primary);
+        self.signature(Author::Replica(primary), &preimage, &certificate.pre_prepare)?;
+        let needed = self.cluster.quorum() - 1;
+        self.quorum(&certificate.prepares, &Statement::Prepare(vote), needed)
+    }
+
+    fn new_view_shape(&self, sender: ReplicaId, new_view: &NewView) -> Result<(), VoidReason> {
+        let changes = &new_view.changes;
+        let mut pairs = changes.iter().zip(changes.iter().skip(1));
+        if changes.len() != self.cluster.quorum()
+            || !pairs.all(|(one, next)| one.sender < next.sender)
+            || !changes.iter().any(|change| change.sender == sender)
+            || !changes.iter().all(|change| self.cluster.contains(change.sender))
+        {
+            return Err(VoidReason::Changes);
+        }
+        if changes.iter().any(|change| change.change.view != new_view.view) {
+            return Err(VoidReason::OtherView);
+        }
+        changes.iter().try_for_each(|change| self.view_change_shape(&change.change))
+    }
+
+    fn new_view_whole(&mut self, new_view: &NewView) -> Result<(), VoidReason> {
+        // Senders' signatures first: a traitor cannot have Q of them for a view of its choosing, so it
+        // cannot make anyone check the hundreds inside.
+        for change in &new_view.changes {
+            let statement = Statement::ViewChange(Arc::clone(&change.change));
+            let preimage = statement.preimage(self.cluster, change.sender);
+            self.signature(Author::Replica(change.sender), &preimage, &change.signature)
+                .map_err(|_| VoidReason::ChangeSignature)?;
+        }
+        new_view.changes.iter().try_for_each(|change| self.view_change_whole(&change.change))
+    }
+
+    fn signed(&mut self, signed: &Signed, scrutiny: Scrutiny) -> Result<(), Forgery> {
         let sender = signed.sender;
         self.member(sender)?;
         match &signed.statement {
@@ -251,9 +452,43 @@ impl Door<'_> {
             Statement::Commit(vote) => self.vote(vote)?,
             Statement::Checkpoint(checkpoint) => self.checkpoint_slot(checkpoint.sequence)?,
             Statement::Status(status) => self.status(status)?,
+            Statement::ViewChange(change) => {
+                Self::later_view(change.view)?;
+                self.view_change_shape(change).map_err(Forgery::ViewChange)?;
+            }
+            Statement::NewView(new_view) => {
+                Self::later_view(new_view.view)?;
+                if self.cluster.primary(new_view.view) != sender {
+                    return Err(Forgery::NotPrimary(sender));
+                }
+            }
+            Statement::Fetch(fetch) => Self::fetch(fetch)?,
         }
         let preimage = signed.statement.preimage(self.cluster, sender);
-        self.signature(Author::Replica(sender), &preimage, &signed.signature)
+        self.signature(Author::Replica(sender), &preimage, &signed.signature)?;
+        match &signed.statement {
+            Statement::ViewChange(change) if scrutiny == Scrutiny::Whole => {
+                self.view_change_whole(change).map_err(Forgery::ViewChange)
+            }
+            Statement::NewView(new_view) => {
+                let view = new_view.view;
+                let outcome = self.new_view_shape(sender, new_view);
+                outcome
+                    .and_then(|()| self.new_view_whole(new_view))
+                    .map_err(|reason| Forgery::NewView { view, reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn batch_bounds(&self, batch: &Batch) -> Result<(), Forgery> {
+        let constants = self.cluster.constants();
+        let count = batch.requests().len();
+        let within = count >= 1
+            && u32::try_from(count).is_ok_and(|count| count <= constants.batch_requests_max)
+            && u32::try_from(batch.wire_bytes())
+                .is_ok_and(|bytes| bytes <= constants.batch_bytes_max);
+        if within { Ok(()) } else { Err(Forgery::BatchBounds) }
     }
 
     fn proposal(&mut self, pre_prepare: &Signed, batch: &Batch) -> Result<(), Forgery> {
@@ -264,16 +499,8 @@ impl Door<'_> {
         if batch.digest() != vote.digest {
             return Err(Forgery::BodyDigest);
         }
-        let constants = self.cluster.constants();
-        let count = batch.requests().len();
-        let bytes = batch.wire_bytes();
-        let within = count >= 1
-            && u32::try_from(count).is_ok_and(|count| count <= constants.batch_requests_max)
-            && u32::try_from(bytes).is_ok_and(|bytes| bytes <= constants.batch_bytes_max);
-        if !within {
-            return Err(Forgery::BatchBounds);
-        }
-        self.signed(pre_prepare)?;
+        self.batch_bounds(batch)?;
+        self.signed(pre_prepare, Scrutiny::Whole)?;
         batch.requests().iter().try_for_each(|request| self.request(request))
     }
 

@@ -213,6 +213,7 @@ fn a_status_is_bounded_and_in_order() {
             stable: Sequence(0),
             executed: Sequence(0),
             checkpoints: Default::default(),
+            view_changes: vec![],
             slots,
         };
         world.verify(Message::Statement(world.sign(1, Statement::Status(status)))).map(|_| ())
@@ -234,7 +235,9 @@ fn the_cache_is_bounded_and_holds_good_signatures_only() {
         }
         for _ in 0..2 {
             let message = Message::Statement(signed.clone());
-            let good = verify(&world.cluster, &world.verifier, &mut cache, message).is_ok();
+            let good =
+                verify(&world.cluster, &world.verifier, &mut cache, message, Scrutiny::Whole)
+                    .is_ok();
             assert_eq!(good, sequence % 2 == 1);
         }
     }

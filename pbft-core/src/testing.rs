@@ -9,15 +9,17 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::application::{Application, Context};
+use crate::certificate::{CommitCertificate, PreparedCertificate, Signatures, StableProof};
 use crate::cluster::{Cluster, ClusterConfig};
 use crate::crypto::{Ed25519Signer, Ed25519Verifier};
 use crate::limits::{Constants, Limits};
 use crate::message::{
-    Batch, Checkpoint, Message, Operations, Refusal, Request, RequestBody, Signed, Statement, Vote,
+    Batch, Checkpoint, Message, NewView, Operations, Refusal, Request, RequestBody, Signed,
+    SignedViewChange, Statement, ViewChange, Vote,
 };
 use crate::pages::Pages;
 use crate::replica::{Action, Input, Outbox, Record, Replica, To, Verdict};
-use crate::signed::{self, Cache, Forgery, Verified};
+use crate::signed::{self, Cache, Forgery, Scrutiny, Verified};
 use crate::state::ReplicatedState;
 use crate::types::{
     ClientId, Digest, Instant, ReplicaId, RequestNumber, Sequence, Time, View, WallTime,
@@ -95,7 +97,8 @@ impl World {
     }
 
     pub(crate) fn verify(&self, message: Message) -> Result<Verified, Forgery> {
-        signed::verify(&self.cluster, &self.verifier, &mut Cache::default(), message)
+        let cache = &mut Cache::default();
+        signed::verify(&self.cluster, &self.verifier, cache, message, Scrutiny::Whole)
     }
 
     pub(crate) fn statement(&self, sender: u32, statement: Statement) -> Verified {
@@ -114,6 +117,92 @@ impl World {
 
     pub(crate) fn commit(&self, sender: u32, sequence: u64, digest: Digest) -> Verified {
         self.statement(sender, Statement::Commit(vote(sequence, digest)))
+    }
+
+    /// A prepared certificate of `view`, by its primary and the first Q - 1 backups.
+    pub(crate) fn certificate(
+        &self,
+        view: u64,
+        sequence: u64,
+        digest: Digest,
+    ) -> PreparedCertificate {
+        let vote = Vote { view: View(view), sequence: Sequence(sequence), digest };
+        let primary = self.cluster.primary(vote.view);
+        let backups = self.cluster.replicas().filter(|replica| *replica != primary);
+        let sign = |sender: ReplicaId, statement| self.sign(sender.0, statement).signature;
+        let prepares = backups
+            .take(self.cluster.quorum() - 1)
+            .map(|backup| (backup, sign(backup, Statement::Prepare(vote))));
+        PreparedCertificate {
+            vote,
+            pre_prepare: sign(primary, Statement::PrePrepare(vote)),
+            prepares: Signatures::new(prepares),
+        }
+    }
+
+    /// A commit certificate by the first Q replicas.
+    pub(crate) fn commit_certificate(
+        &self,
+        view: u64,
+        sequence: u64,
+        digest: Digest,
+    ) -> CommitCertificate {
+        let vote = Vote { view: View(view), sequence: Sequence(sequence), digest };
+        let signers = self.cluster.replicas().take(self.cluster.quorum());
+        let commits = signers.map(|r| (r, self.sign(r.0, Statement::Commit(vote)).signature));
+        CommitCertificate { vote, commits: Signatures::new(commits) }
+    }
+
+    /// A stable proof by the first Q replicas.
+    pub(crate) fn stable(&self, sequence: u64, digest: Digest) -> StableProof {
+        let checkpoint = Checkpoint { sequence: Sequence(sequence), digest };
+        let signers = self.cluster.replicas().take(self.cluster.quorum());
+        let signatures =
+            signers.map(|r| (r, self.sign(r.0, Statement::Checkpoint(checkpoint)).signature));
+        StableProof { checkpoint, signatures: Signatures::new(signatures) }
+    }
+
+    pub(crate) fn change(
+        &self,
+        sender: u32,
+        view: u64,
+        stable: Option<StableProof>,
+        prepared: &[PreparedCertificate],
+    ) -> SignedViewChange {
+        let change = Arc::new(ViewChange { view: View(view), stable, prepared: prepared.to_vec() });
+        let signature = self.sign(sender, Statement::ViewChange(Arc::clone(&change))).signature;
+        SignedViewChange { sender: ReplicaId(sender), change, signature }
+    }
+
+    pub(crate) fn new_view(&self, view: u64, changes: Vec<SignedViewChange>) -> Signed {
+        let primary = self.cluster.primary(View(view));
+        let new_view = NewView { view: View(view), changes };
+        self.sign(primary.0, Statement::NewView(Arc::new(new_view)))
+    }
+
+    pub(crate) fn signed(&self, signed: Signed) -> Verified {
+        self.verify(Message::Statement(signed)).unwrap()
+    }
+
+    /// A ViewChange without certificates.
+    pub(crate) fn plain_change(&self, sender: u32, view: u64) -> Verified {
+        self.signed(self.change(sender, view, None, &[]).to_signed())
+    }
+
+    pub(crate) fn pre_prepare(&self, view: u64, sequence: u64, digest: Digest) -> Verified {
+        let vote = Vote { view: View(view), sequence: Sequence(sequence), digest };
+        self.statement(self.cluster.primary(vote.view).0, Statement::PrePrepare(vote))
+    }
+
+    pub(crate) fn prepare_in(
+        &self,
+        sender: u32,
+        view: u64,
+        sequence: u64,
+        digest: Digest,
+    ) -> Verified {
+        let vote = Vote { view: View(view), sequence: Sequence(sequence), digest };
+        self.statement(sender, Statement::Prepare(vote))
     }
 
     pub(crate) fn checkpoint(&self, sender: u32, sequence: u64, digest: Digest) -> Verified {
@@ -137,12 +226,27 @@ pub(crate) fn deliver(
 }
 
 pub(crate) fn drive(world: &World, replica: &mut Replica, input: Input) -> (Verdict, Outbox) {
+    drive_at(world, replica, NOW, input)
+}
+
+/// `millis` after [`NOW`] on both clocks.
+pub(crate) fn later(millis: u64) -> Time {
+    let micros = millis * 1000;
+    Time { instant: Instant(NOW.instant.0 + micros), wall: WallTime(NOW.wall.0 + micros) }
+}
+
+pub(crate) fn drive_at(
+    world: &World,
+    replica: &mut Replica,
+    now: Time,
+    input: Input,
+) -> (Verdict, Outbox) {
     let mut all = Outbox::new();
     let mut inputs = VecDeque::from([input]);
     let mut verdict = None;
     while let Some(input) = inputs.pop_front() {
         let mut out = Outbox::new();
-        let this = replica.step(NOW, input, &mut out);
+        let this = replica.step(now, input, &mut out);
         verdict.get_or_insert(this);
         for action in &out {
             match action {

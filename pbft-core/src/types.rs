@@ -64,6 +64,9 @@ pub struct Time {
 }
 
 impl View {
+    /// The highest view ever used: a view change or vote near the integer limit is refused (PITFALLS D14).
+    pub const MAX: View = View(1 << 62);
+
     /// The view after this one, or `None` at the integer limit.
     pub fn next(self) -> Option<View> {
         self.0.checked_add(1).map(View)

@@ -2,10 +2,11 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::certificate::{CommitCertificate, PreparedCertificate, Signatures};
 use crate::message::{Batch, Held, ReplicaSet, Signed, Statement, Vote};
-use crate::types::{Digest, Instant, ReplicaId, Sequence, Signature};
+use crate::types::{Digest, Instant, ReplicaId, Sequence, Signature, View};
 
 /// The first valid vote of each sender for one slot, of one kind and view. It is final (PITFALLS A5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,17 +58,20 @@ pub struct Accepted {
 /// Everything held about one place in the order.
 #[derive(Clone, Debug, Default)]
 pub struct Slot {
-    /// The PrePrepare accepted in the active view.
+    /// The PrePrepare accepted in the active view, its body at hand or not.
     pub accepted: Option<Accepted>,
     /// A proposal for a slot above h + L, untouched until h moves: one per slot (PITFALLS C2).
     pub early: Option<(Signed, Arc<Batch>)>,
-    /// Bodies by digest: the accepted one's and a certified one's, nothing else.
-    pub body: Option<Arc<Batch>>,
+    /// The digest that the active view's NewView names for this slot, if it names one.
+    pub carried: Option<Digest>,
+    /// Bodies of the accepted, the carried, the prepared and the decided digest, and of none else.
+    bodies: Vec<Arc<Batch>>,
     /// Backups' Prepares of the active view.
     pub prepares: Votes,
     /// Commits of the active view.
     pub commits: Votes,
-    /// The certificate of the highest view in which the slot was ever prepared here.
+    /// The certificate of the highest view in which the slot was ever prepared here, its body at hand.
+    /// No view change drops it; only a later view's replaces it (PROTOCOL section 3, rule 3).
     pub prepared: Option<PreparedCertificate>,
     /// Proof that the slot is decided.
     pub committed: Option<CommitCertificate>,
@@ -77,31 +81,86 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The body, if it is the one with `digest`.
+    /// The body with `digest`, if it is here. The null request has none.
     pub fn body_of(&self, digest: &Digest) -> Option<&Arc<Batch>> {
-        self.body.as_ref().filter(|body| body.digest() == *digest)
+        self.bodies.iter().find(|body| body.digest() == *digest)
     }
 
-    /// The certificate and its body, once both are here.
-    pub fn decided(&self) -> Option<(&CommitCertificate, &Arc<Batch>)> {
+    /// Whether nothing is missing to execute or to certify `digest`: null needs no body.
+    pub fn has_body(&self, digest: &Digest) -> bool {
+        *digest == Digest::NULL || self.body_of(digest).is_some()
+    }
+
+    /// The digests whose bodies this slot has use for.
+    fn wanted(&self) -> impl Iterator<Item = Digest> + '_ {
+        let accepted = self.accepted.as_ref().map(|accepted| accepted.vote.digest);
+        let prepared = self.prepared.as_ref().map(|prepared| prepared.vote.digest);
+        let committed = self.committed.as_ref().map(|committed| committed.vote.digest);
+        [committed, accepted, self.carried, prepared].into_iter().flatten()
+    }
+
+    /// Whether the body with `digest` is missing here.
+    pub fn wants_body(&self, digest: &Digest) -> bool {
+        self.wanted().any(|wanted| wanted == *digest) && !self.has_body(digest)
+    }
+
+    /// The carried digest, if its body is missing.
+    pub fn missing_carried(&self) -> Option<Digest> {
+        self.carried.filter(|digest| !self.has_body(digest))
+    }
+
+    /// Keeps a body if this slot has use for it, and drops those it has no use for any more.
+    pub fn keep_body(&mut self, batch: Arc<Batch>) {
+        if self.body_of(&batch.digest()).is_none() {
+            self.bodies.push(batch);
+        }
+        self.drop_bodies();
+    }
+
+    fn drop_bodies(&mut self) {
+        let wanted: Vec<Digest> = self.wanted().collect();
+        self.bodies.retain(|body| wanted.contains(&body.digest()));
+    }
+
+    /// The certificate and its body, once both are here; the null request has no body.
+    pub fn decided(&self) -> Option<(&CommitCertificate, Option<&Arc<Batch>>)> {
         let certificate = self.committed.as_ref()?;
-        Some((certificate, self.body_of(&certificate.vote.digest)?))
+        let digest = certificate.vote.digest;
+        self.has_body(&digest).then(|| (certificate, self.body_of(&digest)))
     }
 
-    /// What a status says of this slot.
-    pub fn held(&self, sequence: Sequence, everyone: ReplicaSet) -> Held {
-        let digest = match (&self.committed, &self.accepted) {
-            (Some(certificate), _) => Some(certificate.vote.digest),
-            (None, Some(accepted)) => Some(accepted.vote.digest),
-            (None, None) => None,
-        };
+    /// The certificate of `view` or a later one, if the slot is prepared there.
+    pub fn prepared_in(&self, view: View) -> Option<&PreparedCertificate> {
+        self.prepared.as_ref().filter(|prepared| prepared.vote.view >= view)
+    }
+
+    /// Another view begins: what was said in the old one counts no more, what it proved stays, and so
+    /// does the body of the digest that is carried over.
+    pub fn enter_view(&mut self, carried: Option<Digest>) {
+        self.carried = carried;
+        self.accepted = None;
+        self.early = None;
+        self.prepares = Votes::default();
+        self.commits = Votes::default();
+        self.drop_bodies();
+    }
+
+    /// Whether nothing is held here.
+    fn is_empty(&self) -> bool {
+        self.early.is_none() && self.wanted().next().is_none()
+    }
+
+    /// What a status says of this slot to others in `view`.
+    pub fn held(&self, sequence: Sequence, view: View, everyone: ReplicaSet) -> Held {
+        let digest = self.wanted().next();
+        let prepared = self.prepared_in(view).is_some();
         Held {
             sequence,
             pre_prepare: self.accepted.is_some(),
-            body: digest.is_some_and(|digest| self.body_of(&digest).is_some()),
+            body: digest.is_some_and(|digest| self.has_body(&digest)),
             committed: self.committed.is_some(),
             // Once prepared, nobody's Prepare is needed any more.
-            prepares: if self.prepared.is_some() { everyone } else { self.prepares.senders() },
+            prepares: if prepared { everyone } else { self.prepares.senders() },
             commits: self.commits.senders(),
         }
     }
@@ -187,6 +246,18 @@ impl Window {
         self.slots.iter().map(|(sequence, slot)| (*sequence, slot))
     }
 
+    /// Another view begins, which carries `digests` over: votes of the old one go, certificates and
+    /// their bodies stay.
+    pub fn enter_view(&mut self, digests: &BTreeMap<Sequence, Digest>) {
+        for sequence in digests.keys().filter(|sequence| **sequence > self.stable) {
+            self.slots.entry(*sequence).or_default();
+        }
+        for (sequence, slot) in &mut self.slots {
+            slot.enter_view(digests.get(sequence).copied());
+        }
+        self.slots.retain(|_, slot| !slot.is_empty());
+    }
+
     /// Moves h up. Slots at or below it stay until [`Window::take_done`] takes them.
     pub fn advance(&mut self, stable: Sequence) {
         self.stable = self.stable.max(stable);
@@ -197,5 +268,13 @@ impl Window {
         let entry = self.slots.first_entry()?;
         let done = *entry.key() <= self.stable && *entry.key() <= executed;
         done.then(|| entry.remove_entry())
+    }
+
+    /// Drops slots at or below h that lie too far above what was executed for a log to fill the gap: a
+    /// replica that far behind has the state transferred (PITFALLS K1).
+    pub fn drop_unreachable(&mut self, executed: Sequence) {
+        let reach = executed.plus(2 * self.length);
+        let stable = self.stable;
+        self.slots.retain(|sequence, _| *sequence > stable || *sequence <= reach);
     }
 }

@@ -14,7 +14,7 @@ use pbft_core::crypto::Verifier;
 use pbft_core::message::{ClientMessage, Message};
 use pbft_core::replica::{Reason, Replica};
 use pbft_core::signed::{self, Cache, Forgery, Verified};
-use pbft_core::types::ClientId;
+use pbft_core::types::{ClientId, View};
 use pbft_core::wire::{self, WireError};
 
 /// Why a frame went no further.
@@ -38,6 +38,15 @@ impl Rejection {
     /// Whether no correct peer sends such a thing, so that the connection should be closed.
     pub fn is_malice(&self) -> bool {
         !matches!(self, Rejection::Unneeded(_))
+    }
+
+    /// The view whose primary signed a NewView that does not hold, if that is what it is: the replica is
+    /// told with [`pbft_core::replica::Input::VoidNewView`].
+    pub fn void_new_view(&self) -> Option<View> {
+        match self {
+            Rejection::Forgery(Forgery::NewView { view, .. }) => Some(*view),
+            _ => None,
+        }
     }
 
     /// The name it is counted under.
@@ -71,11 +80,16 @@ fn forgery_name(forgery: &Forgery) -> &'static str {
         Forgery::Signers => "certificate_signers",
         Forgery::StatusBounds => "status_bounds",
         Forgery::Kind => "statement_kind",
+        Forgery::View(_) => "view_out_of_range",
+        Forgery::ViewChange(_) => "void_view_change",
+        Forgery::NewView { .. } => "void_new_view",
+        Forgery::FetchBounds => "fetch_bounds",
     }
 }
 
 /// What a client asks, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "moved once, from here into the replica")]
 pub enum FromClient {
     /// Order this.
     Request(Verified),
@@ -149,7 +163,9 @@ impl Gate {
 
     fn verify(&mut self, replica: &Replica, message: Message) -> Result<Verified, Rejection> {
         replica.wants(&message).map_err(Rejection::Unneeded)?;
-        Ok(signed::verify(&self.cluster, &*self.verifier, &mut self.cache, message)?)
+        let scrutiny = replica.scrutiny(&message);
+        let (cluster, verifier) = (&self.cluster, &*self.verifier);
+        Ok(signed::verify(cluster, verifier, &mut self.cache, message, scrutiny)?)
     }
 
     fn count<T>(&mut self, outcome: Result<T, Rejection>) -> Result<T, Rejection> {

@@ -10,7 +10,7 @@ use pbft_core::hook::Hook;
 use pbft_core::limits::{ConfigError, Limits};
 use pbft_core::message::{Batch, ClientMessage, Message, ReplicaMessage, Reply, Statement};
 use pbft_core::replica::{Action, Input, Outbox, Record, Replica, To, Verdict};
-use pbft_core::signed::{Cache, sign_message, verify};
+use pbft_core::signed::{Cache, Forgery, sign_message, verify};
 use pbft_core::state::ReplicatedState;
 use pbft_core::types::{
     ClientId, Digest, Instant, ReplicaId, RequestNumber, Sequence, Time, View, WallTime, WriteId,
@@ -33,7 +33,7 @@ pub(crate) enum Effect {
 }
 
 enum Command {
-    Execute { sequence: Sequence, batch: Arc<Batch>, view: View },
+    Execute { sequence: Sequence, batch: Option<Arc<Batch>>, view: View },
     Snapshot { sequence: Sequence },
     Answer { client: ClientId, number: RequestNumber, digest: Digest, view: View },
 }
@@ -131,9 +131,11 @@ impl Node {
         let Some(message) = message.filter(|message| self.replica.wants(message).is_ok()) else {
             return;
         };
-        let verified = verify(&self.cluster, &*self.verifier, &mut self.cache, message);
-        if let Ok(verified) = verified {
-            self.drive(now, Input::Deliver(verified), fx);
+        let scrutiny = self.replica.scrutiny(&message);
+        match verify(&self.cluster, &*self.verifier, &mut self.cache, message, scrutiny) {
+            Ok(verified) => self.drive(now, Input::Deliver(verified), fx),
+            Err(Forgery::NewView { view, .. }) => self.drive(now, Input::VoidNewView(view), fx),
+            Err(_) => {}
         }
     }
 
@@ -158,7 +160,7 @@ impl Node {
         };
         match command {
             Command::Execute { sequence, batch, view } => {
-                let Ok(applied) = self.state.apply(sequence, Some(&batch), view) else {
+                let Ok(applied) = self.state.apply(sequence, batch.as_deref(), view) else {
                     return;
                 };
                 let replica = self.id;
@@ -169,6 +171,8 @@ impl Node {
                     let reply = reply.clone();
                     fx.push(Effect::Observe(Observation::Replied { replica, reply }));
                 }
+                // The null request is shown as a batch of nothing.
+                let batch = batch.unwrap_or_else(|| Arc::new(Batch::new(WallTime(0), Vec::new())));
                 fx.push(Effect::Observe(Observation::Executed { replica, sequence, batch }));
                 applied.replies.into_iter().for_each(|reply| send_reply(reply, fx));
                 let consumed = applied.consumed;
@@ -261,7 +265,7 @@ impl Node {
                 fx.push(Effect::Later { delay, event: Event::Durable { replica, up_to: id.0 } });
             }
             Action::Say { to, statement, batch } => {
-                let status = matches!(statement, Statement::Status(_));
+                let status = matches!(statement, Statement::Status(_) | Statement::Fetch(_));
                 let verified =
                     sign_message(&self.cluster, &*self.signer, replica, statement, batch);
                 self.send(to, verified.message(), fx);
@@ -288,6 +292,7 @@ impl Node {
             Action::Discard { below } => {
                 fx.push(Effect::Observe(Observation::Discarded { replica, below }));
             }
+            Action::Restore { .. } | Action::Diverged { .. } | Action::ViewEntered(_) => {}
             Action::Accuse(evidence) => {
                 let evidence = Box::new(evidence);
                 fx.push(Effect::Observe(Observation::Accused { replica, evidence }));

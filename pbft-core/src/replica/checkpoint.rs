@@ -1,6 +1,7 @@
 //! Checkpoints: Q equal digests make one stable, and the log below it may go (PROTOCOL section 5).
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::{
     Action, Halt, Outbox, Reason, Record, Replica, ReplicaId, Sequence, Signed, Statement, Time,
@@ -105,6 +106,30 @@ impl Checkpoints {
         Some(Signed { sender, statement, signature: *signature })
     }
 
+    /// Notes the own digest after a checkpoint slot.
+    pub(super) fn note_own(&mut self, sequence: Sequence, digest: Digest) {
+        self.own.insert(sequence, digest);
+    }
+
+    /// The own state was replaced: what it was before is of no interest any more.
+    pub(super) fn forget_own(&mut self) {
+        self.own.clear();
+    }
+
+    /// The own checkpoints above `stable`, for saying them again.
+    pub(super) fn own_above(&self, stable: Sequence) -> Vec<Checkpoint> {
+        let above = self.own.range(stable.next()..);
+        above
+            .map(|(sequence, digest)| Checkpoint { sequence: *sequence, digest: *digest })
+            .collect()
+    }
+
+    /// After a restart: this checkpoint was stable.
+    pub(super) fn recover(&mut self, proof: StableProof) {
+        self.own = self.own.split_off(&proof.sequence());
+        self.proof = Some(proof);
+    }
+
     fn forget(&mut self, stable: Sequence) {
         for kept in self.heard.values_mut() {
             *kept = kept.split_off(&stable.next());
@@ -127,6 +152,17 @@ impl Replica {
         }
         if sequence < self.window.stable() {
             return Verdict::Ignored(Reason::BelowWindow);
+        }
+        if self.is_diverged() {
+            return Verdict::Ignored(Reason::Diverged);
+        }
+        // At most one checkpoint per slot in a replica's life: a state executed a second time, after a
+        // restart, must come out as it did.
+        if let Some(said) = self.checkpoints.own.get(&sequence).copied() {
+            if said != digest {
+                self.diverge(sequence, digest, said, out);
+            }
+            return Verdict::Ignored(Reason::Duplicate);
         }
         self.checkpoints.own.insert(sequence, digest);
         if sequence == self.window.stable() {
@@ -167,6 +203,16 @@ impl Replica {
     /// A checkpoint is stable: h moves, whether or not this replica executed so far. It votes above h
     /// meanwhile and executes as the certificates of the slots below arrive.
     pub(super) fn on_stable(&mut self, now: Time, proof: StableProof, out: &mut Outbox) -> Verdict {
+        self.adopt_stable(now, proof, out);
+        if self.halted.is_none() {
+            self.take_early(now, out);
+            self.propose(now.wall, out);
+        }
+        Verdict::Accepted
+    }
+
+    /// Moves h, and nothing that follows in the view.
+    pub(super) fn adopt_stable(&mut self, now: Time, proof: StableProof, out: &mut Outbox) {
         let stable = proof.sequence();
         self.checkpoints.proof_write = self.journal.persist(Record::Stable(proof.clone()), out);
         self.checkpoints.proof = Some(proof);
@@ -176,17 +222,13 @@ impl Replica {
         // A primary never proposes below its window.
         self.next_proposal = self.next_proposal.max(stable.next());
         self.settle(out);
-        if self.halted.is_none() {
-            self.retire();
-            self.take_early(now, out);
-            self.propose(now.wall, out);
-        }
-        Verdict::Accepted
+        self.retire();
+        self.catch_up(now.instant, out);
     }
 
     /// Compares the own digest at h with the agreed one. Equal: what lies below may be dropped from the
     /// journal once the proof is durable. Different: this replica's state is wrong (PITFALLS C5).
-    fn settle(&mut self, out: &mut Outbox) {
+    pub(super) fn settle(&mut self, out: &mut Outbox) {
         let Some(proof) = &self.checkpoints.proof else {
             return;
         };
@@ -194,10 +236,11 @@ impl Replica {
         match self.checkpoints.own.get(&sequence).copied() {
             None => {}
             Some(own) if own == agreed => {
+                self.settled = sequence;
                 let action = Action::Discard { below: sequence };
                 self.journal.after(self.checkpoints.proof_write, action, out);
             }
-            Some(own) => self.halt(Halt::Diverged { sequence, own, agreed }, out),
+            Some(own) => self.diverge(sequence, own, agreed, out),
         }
     }
 }

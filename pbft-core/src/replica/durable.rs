@@ -57,6 +57,11 @@ impl Journal {
         self.stable.range(floor..).map(|(_, id)| *id).min().unwrap_or(self.last)
     }
 
+    /// After a restart: the proof of this stable checkpoint is in the journal already.
+    pub(crate) fn recover_stable(&mut self, stable: Sequence) {
+        self.stable.insert(stable, WriteId(0));
+    }
+
     /// Everything up to `id` is durable. Returns false for a number never given out.
     pub(crate) fn durable(&mut self, id: WriteId, out: &mut Outbox) -> bool {
         if id > self.last {

@@ -8,14 +8,18 @@ use super::{Action, ClientId, Outbox, Reason, Replica, RequestNumber, Sequence, 
 impl Replica {
     /// Gives every slot that is decided, with its body, and next in order to the owner of the state.
     pub(super) fn execute_ready(&mut self, now: Time, out: &mut Outbox) {
+        // A state about to be replaced is not touched.
+        if self.restoring.is_some() {
+            return;
+        }
         let interval = self.cluster.constants().checkpoint_interval;
         loop {
             let sequence = self.dispatched.next();
             let decided = self.window.slot(sequence).and_then(|slot| slot.decided());
             let Some((_, batch)) = decided else { break };
-            let batch = Arc::clone(batch);
+            let batch = batch.map(Arc::clone);
             self.dispatched = sequence;
-            out.push(Action::Execute { sequence, batch, view: self.view });
+            out.push(Action::Execute { sequence, batch, view: self.views.active });
             if sequence.is_checkpoint(interval) {
                 out.push(Action::Snapshot { sequence });
             }
@@ -33,6 +37,9 @@ impl Replica {
         if sequence != self.executed.next() || sequence > self.dispatched {
             return Verdict::Ignored(Reason::Unexpected);
         }
+        if self.is_diverged() {
+            return Verdict::Ignored(Reason::Diverged);
+        }
         self.executed = sequence;
         for (client, number) in consumed {
             self.mirror.consume(*client, *number);
@@ -40,8 +47,12 @@ impl Replica {
             self.pending.remove_stale(*client, *number, self.cluster.constants().client_window);
         }
         // Requests that changed nothing, duplicates and stale ones, wait no more either.
-        let batch = self.window.slot(sequence).and_then(|slot| slot.decided());
-        if let Some((_, batch)) = batch {
+        let decided = self.window.slot(sequence).and_then(|slot| slot.decided());
+        if let Some((certificate, Some(batch))) = decided {
+            let active = certificate.vote.view == self.views.active;
+            if active && sequence > self.views.carried_max() && !self.is_changing() {
+                self.timer.halve();
+            }
             for request in batch.requests() {
                 self.pending.remove(request.client(), request.number());
             }
@@ -54,12 +65,12 @@ impl Replica {
     /// Moves slots that are executed and at or below h out of the window.
     pub(super) fn retire(&mut self) {
         while let Some((_, slot)) = self.window.take_done(self.executed) {
-            if let (Some(certificate), Some(batch)) = (slot.committed, slot.body)
-                && certificate.vote.digest == batch.digest()
-            {
+            if let Some((certificate, batch)) = slot.decided() {
+                let (certificate, batch) = (certificate.clone(), batch.map(Arc::clone));
                 let at = slot.spoken_at;
                 self.history.push(Decided { certificate, batch, at }, &self.limits);
             }
         }
+        self.window.drop_unreachable(self.executed);
     }
 }

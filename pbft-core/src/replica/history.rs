@@ -19,20 +19,27 @@ pub(crate) struct History {
 #[derive(Clone, Debug)]
 pub(crate) struct Decided {
     pub(crate) certificate: CommitCertificate,
-    pub(crate) batch: Arc<Batch>,
+    /// `None` for the null request.
+    pub(crate) batch: Option<Arc<Batch>>,
     /// When its certificate was formed: others may be about to form theirs.
     pub(crate) at: Instant,
+}
+
+impl Decided {
+    fn bytes(&self) -> usize {
+        self.batch.as_ref().map_or(0, |batch| batch.wire_bytes())
+    }
 }
 
 impl History {
     /// Adds a slot and drops the oldest beyond the bounds.
     pub(crate) fn push(&mut self, decided: Decided, limits: &Limits) {
-        self.bytes = self.bytes.saturating_add(decided.batch.wire_bytes());
+        self.bytes = self.bytes.saturating_add(decided.bytes());
         self.slots.insert(decided.certificate.vote.sequence, decided);
         while (self.slots.len() > limits.history_slots_max || self.bytes > limits.history_bytes_max)
             && let Some((_, oldest)) = self.slots.pop_first()
         {
-            self.bytes = self.bytes.saturating_sub(oldest.batch.wire_bytes());
+            self.bytes = self.bytes.saturating_sub(oldest.bytes());
         }
     }
 

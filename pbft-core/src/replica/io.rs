@@ -3,11 +3,14 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::view::ViewEntered;
 use crate::certificate::{PreparedCertificate, StableProof};
 use crate::evidence::{Evidence, Subject};
-use crate::message::{Batch, Checkpoint, Message, Statement};
+use crate::message::{Batch, Checkpoint, Message, NewView, Statement, ViewChange};
 use crate::signed::Verified;
-use crate::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, View, WriteId};
+use crate::types::{
+    ClientId, Digest, ReplicaId, RequestNumber, Sequence, Signature, View, WriteId,
+};
 
 /// What happens to a replica.
 #[derive(Clone, Debug)]
@@ -36,6 +39,19 @@ pub enum Input {
         /// The digest of the state.
         digest: Digest,
     },
+    /// The owner of the state has installed a snapshot: the one asked for with [`Action::Restore`], or
+    /// the own one after a restart.
+    Restored {
+        /// The state is the one after this slot.
+        sequence: Sequence,
+        /// Its digest.
+        digest: Digest,
+        /// Every request number its sessions hold consumed.
+        consumed: Vec<(ClientId, RequestNumber)>,
+    },
+    /// The edge refused a NewView that its primary did sign
+    /// ([`crate::signed::Forgery::NewView`]).
+    VoidNewView(View),
 }
 
 /// To whom something goes.
@@ -77,8 +93,8 @@ pub enum Action {
     Execute {
         /// Which slot.
         sequence: Sequence,
-        /// What to apply.
-        batch: Arc<Batch>,
+        /// What to apply; `None` is the null request.
+        batch: Option<Arc<Batch>>,
         /// The view to name in replies.
         view: View,
     },
@@ -111,6 +127,26 @@ pub enum Action {
         /// The stable checkpoint that is durable.
         below: Sequence,
     },
+    /// Have the state of this stable checkpoint transferred and installed, and report
+    /// [`Input::Restored`]. Given again with a newer proof while one is under way: then the older may
+    /// be given up, if its donors have.
+    Restore {
+        /// Everything installed must hang from it.
+        proof: StableProof,
+    },
+    /// The own state is wrong: tell people. Repair begins by itself.
+    Diverged {
+        /// The last checkpoint at which it was right.
+        after: Sequence,
+        /// The checkpoint at which it is wrong.
+        sequence: Sequence,
+        /// The own digest there.
+        own: Digest,
+        /// The agreed one.
+        agreed: Digest,
+    },
+    /// A view was entered: one for each, for logs.
+    ViewEntered(ViewEntered),
     /// A peer is caught: keep the evidence and report it.
     Accuse(Evidence),
     /// This replica must not go on. Nothing is said or executed after this.
@@ -124,11 +160,20 @@ pub enum Record {
     Prepared {
         /// The certificate.
         certificate: PreparedCertificate,
-        /// The body of its digest.
-        batch: Arc<Batch>,
+        /// The body of its digest; the null request has none.
+        batch: Option<Arc<Batch>>,
     },
     /// The own checkpoint; durable before it is said.
     Checkpoint(Checkpoint),
+    /// The own ViewChange; durable before it is said.
+    ViewChange(Arc<ViewChange>),
+    /// The start of a view; durable before it is said, and before any vote in that view.
+    NewView {
+        /// What it holds.
+        new_view: Arc<NewView>,
+        /// The primary's signature; `None` if this replica is the primary and signs it again.
+        signature: Option<Signature>,
+    },
     /// A checkpoint is stable; durable before any vote for a slot that it admits by two windows.
     Stable(StableProof),
 }
@@ -176,6 +221,8 @@ pub enum Reason {
     NotDue,
     /// A report that matches nothing asked for: a defect of the host.
     Unexpected,
+    /// The own state is wrong and being repaired.
+    Diverged,
     /// This replica has halted.
     Halted,
 }
@@ -187,29 +234,27 @@ pub enum Misbehavior {
     Equivocation(Subject),
     /// A proposal or certificate for a slot that is decided otherwise: more than f faults.
     ContradictsDecision(Sequence),
+    /// A PrePrepare for another digest than the NewView of the same primary names (PITFALLS D2).
+    ContradictsNewView(Sequence),
 }
 
 /// Why a replica stops for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
-    /// The own state differs from the one a quorum agreed on (PITFALLS C5).
-    #[error(
-        "own state after slot {sequence} has digest {own}, a quorum agreed on {agreed}: this replica diverged after the previous checkpoint"
-    )]
-    Diverged {
-        /// After which slot.
-        sequence: Sequence,
-        /// The own digest.
-        own: Digest,
-        /// The agreed digest.
-        agreed: Digest,
-    },
     /// So many different digests that no quorum can agree: the application is not deterministic.
     #[error(
         "the checkpoints at slot {sequence} differ so much that no quorum can agree: the application is not deterministic, or more than f replicas are faulty"
     )]
     NoAgreement {
         /// At which slot.
+        sequence: Sequence,
+    },
+    /// Two certificates of one view, or two stable checkpoints of one slot, with different digests.
+    #[error(
+        "slot {sequence} is certified twice in one view, differently: more than f replicas are faulty"
+    )]
+    TwoCertificates {
+        /// Which slot.
         sequence: Sequence,
     },
     /// Two decisions for one slot: more than f replicas are faulty.

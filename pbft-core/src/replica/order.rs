@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::{
     Action, Batch, Misbehavior, Outbox, Place, Reason, Record, Replica, Sequence, Signed, Standing,
-    Statement, Time, To, Verdict, Vote,
+    Statement, Time, To, Verdict, View, Vote, WriteId,
 };
 use crate::certificate::{CommitCertificate, PreparedCertificate};
 use crate::message::{BATCH_BYTES, Message, Request};
@@ -18,8 +18,11 @@ impl Replica {
     pub(super) fn on_request(&mut self, now: Time, request: Request, out: &mut Outbox) -> Verdict {
         let (client, number) = (request.client(), request.number());
         if self.mirror.is_consumed(client, number) {
-            let (digest, view) = (request.digest(), self.view);
-            out.push(Action::Answer { client, number, digest, view });
+            // A state known to be wrong answers nobody.
+            if !self.is_diverged() {
+                let (digest, view) = (request.digest(), self.views.active);
+                out.push(Action::Answer { client, number, digest, view });
+            }
             return Verdict::Ignored(Reason::Consumed);
         }
         match self.pending.admits(&request, &self.limits, self.cluster.constants()) {
@@ -44,8 +47,9 @@ impl Replica {
 
     /// A backup passes a client's request on to the primary (PITFALLS B8).
     fn relay(&mut self, now: Time, request: Request, out: &mut Outbox) {
-        let primary = self.cluster.primary(self.view);
+        let primary = self.cluster.primary(self.views.active);
         if primary != self.id
+            && !self.is_changing()
             && self.pending.relay_due(&request, now.instant, self.limits.repair_delay)
         {
             out.push(Action::Relay { to: To::One(primary), message: Message::Request(request) });
@@ -57,7 +61,7 @@ impl Replica {
     /// The primary proposes at once when idle; while enough slots are in flight, requests wait and form
     /// the next batch. It stops at its own h + L.
     pub(super) fn propose(&mut self, wall: WallTime, out: &mut Outbox) {
-        if !self.is_primary() || self.standing != Standing::Voting {
+        if !self.is_primary() || self.is_changing() || self.standing != Standing::Voting {
             return;
         }
         while self.may_propose() {
@@ -68,8 +72,8 @@ impl Replica {
             let batch = Arc::new(Batch::new(wall, requests));
             let sequence = self.next_proposal;
             self.next_proposal = sequence.next();
-            let vote = Vote { view: self.view, sequence, digest: batch.digest() };
-            let after = self.journal.proving(self.floor(sequence));
+            let vote = Vote { view: self.views.active, sequence, digest: batch.digest() };
+            let after = self.vote_after(sequence);
             self.say(after, Statement::PrePrepare(vote), Some(batch), out);
         }
     }
@@ -78,6 +82,7 @@ impl Replica {
         let in_flight = self.next_proposal.since(self.dispatched.next());
         usize::try_from(in_flight).is_ok_and(|slots| slots < self.limits.slots_in_flight_max)
             && self.next_proposal <= self.window.high()
+            && self.may_vote(self.next_proposal)
     }
 
     fn next_batch(&mut self) -> Vec<Request> {
@@ -97,8 +102,25 @@ impl Replica {
 
     /// The stable checkpoint that must be durable before a PrePrepare or Prepare for `sequence` is said
     /// (PROTOCOL section 4).
-    fn floor(&self, sequence: Sequence) -> Sequence {
+    pub(super) fn floor(&self, sequence: Sequence) -> Sequence {
         sequence.minus(2 * self.cluster.constants().window)
+    }
+
+    /// The write after which a PrePrepare or Prepare for `sequence` may be said: that proof, and the
+    /// NewView of the active view.
+    fn vote_after(&self, sequence: Sequence) -> WriteId {
+        self.views.write.max(self.journal.proving(self.floor(sequence)))
+    }
+
+    /// Where a statement for `sequence` in `view` belongs, if anywhere.
+    fn open_place(&self, view: View, sequence: Sequence) -> Result<Place, Reason> {
+        if view != self.views.active || self.is_changing() {
+            return Err(Reason::OtherView);
+        }
+        match self.window.place(sequence) {
+            Place::Above => Err(Reason::AboveWindow),
+            place => Ok(place),
+        }
     }
 
     // --- PrePrepare ---
@@ -108,14 +130,9 @@ impl Replica {
         vote: &Vote,
         batch: Option<&Arc<Batch>>,
     ) -> Result<(), Reason> {
-        if vote.view != self.view {
-            return Err(Reason::OtherView);
-        }
-        let place = self.window.place(vote.sequence);
-        match place {
-            Place::Below => return Err(Reason::BelowWindow),
-            Place::Above => return Err(Reason::AboveWindow),
-            Place::Inside | Place::Ahead => {}
+        let place = self.open_place(vote.view, vote.sequence)?;
+        if place == Place::Below {
+            return Err(Reason::BelowWindow);
         }
         let Some(slot) = self.window.slot(vote.sequence) else {
             return if batch.is_some() { Ok(()) } else { Err(Reason::NoBody) };
@@ -124,6 +141,10 @@ impl Replica {
             // A differing second one is wanted as evidence.
             let same = accepted.vote == *vote;
             return if same { Err(Reason::Duplicate) } else { Ok(()) };
+        }
+        // What the NewView names is accepted with or without its body; anything else is wanted as evidence.
+        if slot.carried.is_some() {
+            return Ok(());
         }
         if place == Place::Ahead && slot.early.is_some() {
             return Err(Reason::AboveWindow);
@@ -145,10 +166,52 @@ impl Replica {
         if let Some(accepted) = slot.and_then(|slot| slot.accepted.clone()) {
             return self.accuse(accepted.signed, signed, out);
         }
+        if slot.is_some_and(|slot| slot.carried.is_some()) {
+            return self.on_carried(now, vote, signed, out);
+        }
         match slot.and_then(|slot| slot.body_of(&vote.digest)).cloned() {
             Some(body) => self.on_proposal(now, signed, body, out),
             None => Verdict::Ignored(Reason::NoBody),
         }
+    }
+
+    /// A slot that the NewView names: exactly its digest, body at hand or not. Only the order is agreed on
+    /// again; what was executed is not executed again (PITFALLS D9), and its time is not judged (D10).
+    fn on_carried(&mut self, now: Time, vote: Vote, signed: Signed, out: &mut Outbox) -> Verdict {
+        let body = self.body(vote.sequence, &vote.digest).map(Arc::clone);
+        let slot = self.window.slot_mut(vote.sequence);
+        if slot.carried != Some(vote.digest) {
+            if let Some(new_view) = self.views.new_view.clone() {
+                self.accuse(new_view, signed, out);
+            }
+            return Verdict::Refused(Misbehavior::ContradictsNewView(vote.sequence));
+        }
+        self.accept(now, vote, signed, body, true, out);
+        Verdict::Accepted
+    }
+
+    /// Takes a PrePrepare for its slot's own, and says Prepare unless this replica is its author or holds
+    /// its vote back.
+    fn accept(
+        &mut self,
+        now: Time,
+        vote: Vote,
+        signed: Signed,
+        body: Option<Arc<Batch>>,
+        willing: bool,
+        out: &mut Outbox,
+    ) {
+        let slot = self.window.slot_mut(vote.sequence);
+        slot.accepted = Some(Accepted { signed, vote, at: now.instant });
+        slot.spoken_at = now.instant;
+        if let Some(body) = body {
+            slot.keep_body(body);
+        }
+        if willing && !self.is_primary() && self.may_vote(vote.sequence) {
+            let after = self.vote_after(vote.sequence);
+            self.say(after, Statement::Prepare(vote), None, out);
+        }
+        self.advance(now, vote.sequence, out);
     }
 
     pub(super) fn on_proposal(
@@ -166,6 +229,9 @@ impl Replica {
             if let Some(accepted) = &slot.accepted {
                 return self.accuse(accepted.signed.clone(), signed, out);
             }
+            if slot.carried.is_some() {
+                return self.on_carried(now, vote, signed, out);
+            }
             if let Some(decided) = &slot.committed
                 && decided.vote.digest != vote.digest
             {
@@ -173,22 +239,14 @@ impl Replica {
                 return Verdict::Refused(Misbehavior::ContradictsDecision(vote.sequence));
             }
         }
-        let slot = self.window.slot_mut(vote.sequence);
         if place == Place::Ahead {
-            slot.early = Some((signed, batch));
+            self.window.slot_mut(vote.sequence).early = Some((signed, batch));
             return Verdict::Accepted;
         }
-        let fresh = batch.time().distance(now.wall) <= self.limits.clock_tolerance;
-        slot.accepted = Some(Accepted { signed, vote, at: now.instant });
-        slot.body = Some(batch);
-        slot.spoken_at = now.instant;
         // A clock that disagrees withholds this replica's vote and nothing more: the proposal stands if
         // enough others find it fresh.
-        if fresh && self.cluster.primary(vote.view) != self.id {
-            let after = self.journal.proving(self.floor(vote.sequence));
-            self.say(after, Statement::Prepare(vote), None, out);
-        }
-        self.advance(now, vote.sequence, out);
+        let fresh = batch.time().distance(now.wall) <= self.limits.clock_tolerance;
+        self.accept(now, vote, signed, Some(batch), fresh, out);
         Verdict::Accepted
     }
 
@@ -212,7 +270,9 @@ impl Replica {
         let open: Vec<Sequence> = self
             .window
             .slots()
-            .filter(|(sequence, slot)| *sequence <= high && slot.prepared.is_none())
+            .filter(|(sequence, slot)| {
+                *sequence <= high && slot.prepared_in(self.views.active).is_none()
+            })
             .map(|(sequence, _)| sequence)
             .collect();
         for sequence in open {
@@ -228,17 +288,13 @@ impl Replica {
             Statement::Commit(vote) => (vote, true),
             _ => return Err(Reason::Unexpected),
         };
-        if vote.view != self.view {
-            return Err(Reason::OtherView);
-        }
-        match self.window.place(vote.sequence) {
+        match self.open_place(vote.view, vote.sequence)? {
             // Checkpoints may be stable before this replica has heard a quorum of Commits: the last of
             // them still decide the slot here.
             Place::Below
                 if commit && self.window.keeps_certificate(vote.sequence, self.executed) => {}
             Place::Below => return Err(Reason::BelowWindow),
-            Place::Above => return Err(Reason::AboveWindow),
-            Place::Inside | Place::Ahead => {}
+            Place::Above | Place::Inside | Place::Ahead => {}
         }
         let Some(slot) = self.window.slot(vote.sequence) else {
             return Ok(());
@@ -246,7 +302,7 @@ impl Replica {
         let (votes, complete) = if commit {
             (&slot.commits, slot.committed.is_some())
         } else {
-            (&slot.prepares, slot.prepared.is_some())
+            (&slot.prepares, slot.prepared_in(vote.view).is_some())
         };
         match votes.of(signed.sender) {
             Some((held, _)) if held == vote => Err(Reason::Duplicate),
@@ -285,7 +341,8 @@ impl Replica {
 
     /// Draws every conclusion that a slot now allows: prepared, decided, executable.
     pub(super) fn advance(&mut self, now: Time, sequence: Sequence, out: &mut Outbox) {
-        if self.window.place(sequence) == Place::Inside {
+        // A body that comes between views makes no certificate any more: the ViewChange is said without it.
+        if self.window.place(sequence) == Place::Inside && !self.is_changing() {
             self.prepare(sequence, out);
         }
         self.decide(now.instant, sequence, out);
@@ -301,15 +358,18 @@ impl Replica {
             return;
         };
         let vote = accepted.vote;
-        if slot.prepared.as_ref().is_some_and(|prepared| prepared.vote.view >= vote.view) {
+        if slot.prepared_in(vote.view).is_some() {
             return;
         }
         let Some(prepares) = slot.prepares.matching(&vote, needed) else {
             return;
         };
-        let Some(batch) = slot.body_of(&vote.digest).cloned() else {
+        // Without its body a certificate is set aside: it replaces none, leads to no Commit and goes into
+        // no ViewChange. Else a digest that nobody can supply would be carried for ever.
+        if !slot.has_body(&vote.digest) {
             return;
-        };
+        }
+        let batch = slot.body_of(&vote.digest).cloned();
         let certificate =
             PreparedCertificate { vote, pre_prepare: accepted.signed.signature, prepares };
         slot.prepared = Some(certificate.clone());
@@ -384,13 +444,12 @@ impl Replica {
             self.halt(super::Halt::TwoDecisions { sequence }, out);
             return Verdict::Refused(Misbehavior::ContradictsDecision(sequence));
         }
-        if slot.body_of(&certificate.vote.digest).is_none() {
-            // A body of another digest can go: that proposal will never be decided.
-            slot.body = batch;
-        }
         if slot.committed.is_none() {
             slot.spoken_at = now;
             slot.committed = Some(certificate);
+        }
+        if let Some(batch) = batch {
+            slot.keep_body(batch);
         }
         Verdict::Accepted
     }

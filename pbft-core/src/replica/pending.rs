@@ -1,6 +1,6 @@
 //! Requests waiting to be ordered, in order of arrival.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::limits::{Constants, Limits};
@@ -10,21 +10,27 @@ use crate::types::{ClientId, Instant, RequestNumber};
 
 type Key = (ClientId, RequestNumber);
 
+/// Order of arrival.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Ticket(u64);
+
 #[derive(Clone, Debug)]
 struct Waiting {
     request: Request,
-    /// Whether it is in a proposal of ours already.
-    proposed: bool,
+    ticket: Ticket,
     relayed_at: Option<Instant>,
 }
 
 /// Verified requests that are not executed yet: one per client and number, bounded per client and in all
-/// (PITFALLS K5).
+/// (PITFALLS K5). Those in a proposal of ours stay until they are executed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pending {
     waiting: BTreeMap<Key, Waiting>,
-    /// Order of arrival of those not proposed; a key may outlive its request.
-    queue: VecDeque<Key>,
+    /// All of them in order of arrival: the first is the one the timer runs for (PITFALLS E4).
+    order: BTreeMap<Ticket, Key>,
+    /// Those that are in no proposal of ours.
+    unproposed: BTreeSet<Ticket>,
+    last: Ticket,
     bytes: usize,
 }
 
@@ -54,8 +60,10 @@ impl Pending {
     /// Takes a request in, behind the others. The caller has asked [`Pending::admits`].
     pub(crate) fn push(&mut self, request: Request) {
         self.bytes = self.bytes.saturating_add(request.wire_bytes());
-        self.queue.push_back(key(&request));
-        let waiting = Waiting { request, proposed: false, relayed_at: None };
+        self.last = Ticket(self.last.0.saturating_add(1));
+        self.order.insert(self.last, key(&request));
+        self.unproposed.insert(self.last);
+        let waiting = Waiting { request, ticket: self.last, relayed_at: None };
         self.waiting.insert(key(&waiting.request), waiting);
     }
 
@@ -79,33 +87,36 @@ impl Pending {
 
     /// The next request to propose, marked as proposed, if it fits `room_bytes`.
     pub(crate) fn pop(&mut self, room_bytes: usize) -> Option<Request> {
-        while let Some(next) = self.queue.front() {
-            match self.waiting.get_mut(next) {
-                Some(waiting) if !waiting.proposed => {
-                    if waiting.request.wire_bytes() > room_bytes {
-                        return None;
-                    }
-                    waiting.proposed = true;
-                    let request = waiting.request.clone();
-                    self.queue.pop_front();
-                    return Some(request);
-                }
-                _ => {
-                    self.queue.pop_front();
-                }
+        let ticket = self.unproposed.first()?;
+        let waiting = self.order.get(ticket).and_then(|key| self.waiting.get(key))?;
+        if waiting.request.wire_bytes() > room_bytes {
+            return None;
+        }
+        let request = waiting.request.clone();
+        self.unproposed.pop_first();
+        Some(request)
+    }
+
+    /// Another view begins: what was proposed in the old one waits again. The oldest `most` are returned,
+    /// for passing on to the new primary.
+    pub(crate) fn requeue(&mut self, now: Instant, most: usize) -> Vec<Request> {
+        self.unproposed = self.order.keys().copied().collect();
+        let mut oldest = Vec::new();
+        for key in self.order.values().take(most) {
+            if let Some(waiting) = self.waiting.get_mut(key) {
+                waiting.relayed_at = Some(now);
+                oldest.push(waiting.request.clone());
             }
         }
-        None
+        oldest
     }
 
     /// A number was consumed, or the request's slot was executed: it waits no more.
     pub(crate) fn remove(&mut self, client: ClientId, number: RequestNumber) {
         if let Some(waiting) = self.waiting.remove(&(client, number)) {
             self.bytes = self.bytes.saturating_sub(waiting.request.wire_bytes());
-            if !waiting.proposed {
-                // Keys of requests that others proposed would pile up in a backup's queue.
-                self.queue.retain(|key| *key != (client, number));
-            }
+            self.order.remove(&waiting.ticket);
+            self.unproposed.remove(&waiting.ticket);
         }
     }
 
@@ -116,6 +127,11 @@ impl Pending {
         let stale = (client, RequestNumber(0))..=(client, last);
         let stale: Vec<Key> = self.waiting.range(stale).map(|(key, _)| *key).collect();
         stale.into_iter().for_each(|(client, number)| self.remove(client, number));
+    }
+
+    /// The request that has waited longest.
+    pub(crate) fn head(&self) -> Option<Key> {
+        self.order.first_key_value().map(|(_, key)| *key)
     }
 
     /// How many requests wait.

@@ -24,13 +24,23 @@ impl Repair {
 }
 
 impl Replica {
-    pub(super) fn on_wake(&mut self, now: Instant, out: &mut Outbox) -> Verdict {
+    pub(super) fn on_wake(&mut self, now: Time, out: &mut Outbox) -> Verdict {
+        let mut verdict = Verdict::Ignored(Reason::NotDue);
+        if let Some(awaited) = self.timer.expired(now.instant) {
+            self.on_timeout(now, awaited, out);
+            verdict = Verdict::Accepted;
+        }
+        if self.fetcher.deadline().is_some_and(|due| now.instant >= due) {
+            self.fetch_bodies(now.instant, out);
+            verdict = Verdict::Accepted;
+        }
+        let now = now.instant;
         if self.repair.next_status.is_some_and(|due| now >= due) {
             self.say_status(now, To::All, out);
-            Verdict::Accepted
-        } else {
-            Verdict::Ignored(Reason::NotDue)
+            self.catch_up(now, out);
+            verdict = Verdict::Accepted;
         }
+        verdict
     }
 
     /// Says what is held here. A status promises nothing, so a non-voting replica says it too.
@@ -52,14 +62,15 @@ impl Replica {
             .slots()
             .filter(|(sequence, _)| *sequence > self.executed)
             .take(most)
-            .map(|(sequence, slot)| slot.held(sequence, everyone))
+            .map(|(sequence, slot)| slot.held(sequence, self.views.active, everyone))
             .collect();
         Status {
-            view: self.view,
-            voted_view: self.view,
+            view: self.views.active,
+            voted_view: self.views.voted,
             stable,
             executed: self.executed,
             checkpoints: self.checkpoints.senders(stable.plus(constants.checkpoint_interval)),
+            view_changes: self.view_changes_held(),
             slots,
         }
     }
@@ -79,6 +90,7 @@ impl Replica {
             return Verdict::Ignored(Reason::TooSoon);
         }
         self.repair.answered.insert(peer, now);
+        self.repair_views(now, peer, status, out);
         self.repair_checkpoint(now, peer, status, out);
         self.repair_slots(now, peer, status, out);
         Verdict::Accepted
@@ -144,9 +156,9 @@ impl Replica {
             return;
         }
         let decided = slot.and_then(|slot| slot.decided());
-        let decided = decided.or(kept.map(|kept| (&kept.certificate, &kept.batch)));
+        let decided = decided.or(kept.map(|kept| (&kept.certificate, kept.batch.as_ref())));
         if let Some((certificate, batch)) = decided {
-            let batch = (!theirs.body).then(|| Arc::clone(batch));
+            let batch = batch.filter(|_| !theirs.body).map(Arc::clone);
             let bytes = batch.as_ref().map_or(0, |batch| batch.wire_bytes());
             if budget.take(bytes) {
                 let certificate = certificate.clone();
@@ -155,16 +167,23 @@ impl Replica {
             return;
         }
         let Some(slot) = slot else { return };
-        if status.view != self.view {
+        if status.view != self.views.active || self.is_changing() {
             return;
         }
         if !theirs.pre_prepare
             && let Some(accepted) = &slot.accepted
-            && let Some(batch) = slot.body_of(&accepted.vote.digest)
-            && budget.take(batch.wire_bytes())
         {
-            let (pre_prepare, batch) = (accepted.signed.clone(), Arc::clone(batch));
-            relay(peer, Message::Proposal { pre_prepare, batch }, out);
+            let pre_prepare = accepted.signed.clone();
+            let carried = sequence <= self.views.carried_max();
+            match slot.body_of(&accepted.vote.digest) {
+                Some(batch) if !carried && budget.take(batch.wire_bytes()) => {
+                    let batch = Arc::clone(batch);
+                    relay(peer, Message::Proposal { pre_prepare, batch }, out);
+                }
+                // Its body is fetched by digest, if it is missing at all.
+                _ if carried => relay(peer, Message::Statement(pre_prepare), out),
+                _ => {}
+            }
         }
         for (commit, have) in [(false, theirs.prepares), (true, theirs.commits)] {
             if !have.contains(self.id)

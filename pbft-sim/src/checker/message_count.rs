@@ -27,14 +27,11 @@ impl Checker for MessageCount {
 
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
         match observation {
-            Observation::Sent { statement, .. } => match statement {
-                Statement::PrePrepare(vote)
-                | Statement::Prepare(vote)
-                | Statement::Commit(vote) => {
-                    *self.sent.entry(vote.sequence).or_default() += 1;
-                }
-                Statement::Checkpoint(_) | Statement::Status(_) => {}
-            },
+            Observation::Sent {
+                statement:
+                    Statement::PrePrepare(vote) | Statement::Prepare(vote) | Statement::Commit(vote),
+                ..
+            } => *self.sent.entry(vote.sequence).or_default() += 1,
             Observation::Executed { replica, sequence, .. } => {
                 self.executed.entry(*sequence).or_default().insert(*replica);
             }

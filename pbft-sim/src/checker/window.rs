@@ -68,7 +68,8 @@ mod tests {
         let signed = sign(cluster, &*signer, ReplicaId(2), Statement::Prepare(vote));
         let mut cache = Cache::default();
         let message = Message::Statement(signed);
-        let verified = verify(cluster, &*keys.verifier, &mut cache, message).unwrap();
+        let verified =
+            verify(cluster, &*keys.verifier, &mut cache, message, Scrutiny::Whole).unwrap();
         replica.step(Time::default(), Input::Deliver(verified), &mut Vec::new());
         let observation = Observation::Stepped { replica: &replica };
         assert!(WindowBounds { two_windows: 32 }.observe(&observation).is_ok());
