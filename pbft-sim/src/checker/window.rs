@@ -57,7 +57,7 @@ mod tests {
     fn a_slot_beyond_the_bound_is_found() {
         use pbft_core::crypto::Author;
         use pbft_core::message::{Message, Statement, Vote};
-        use pbft_core::signed::{Cache, sign, verify};
+        use pbft_core::signed::{Cache, Scrutiny, sign, verify};
         use pbft_core::types::{Digest, Sequence, View};
 
         let keys = Keys::new(&Options::fault_free(1, 4)).unwrap();
