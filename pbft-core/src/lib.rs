@@ -45,6 +45,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod application;
+pub mod archive;
 pub mod certificate;
 pub mod client;
 pub mod cluster;
@@ -60,6 +61,8 @@ pub mod signed;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod transfer;
+pub mod tree;
 pub mod types;
 #[cfg(test)]
 mod view_change_test;

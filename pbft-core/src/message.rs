@@ -18,6 +18,7 @@ use bytes::Bytes;
 use crate::certificate::{CommitCertificate, PreparedCertificate, StableProof};
 use crate::cluster::Cluster;
 use crate::crypto::{Author, Hasher, Kind, Signer, preimage};
+use crate::transfer::{Ask, Part};
 use crate::types::{
     ClientId, Digest, ReplicaId, RequestNumber, Sequence, Signature, View, WallTime,
 };
@@ -588,6 +589,10 @@ pub enum Message {
         /// The batch.
         batch: Arc<Batch>,
     },
+    /// A part of a snapshot is asked for: between the hosts' transfers, never for the replica itself.
+    Ask(Ask),
+    /// A part of a snapshot.
+    Part(Part),
 }
 
 /// What a client says to a replica.

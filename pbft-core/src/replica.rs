@@ -247,6 +247,7 @@ impl Replica {
             }
             Message::Stable(_) => Ok(()),
             Message::Body { sequence, batch } => self.wants_body(*sequence, batch.digest()),
+            Message::Ask(_) | Message::Part(_) => Err(Reason::Unexpected),
         }
     }
 
@@ -319,6 +320,7 @@ impl Replica {
             }
             Message::Stable(proof) => self.on_stable(now, proof, out),
             Message::Body { sequence, batch } => self.on_body(now, sequence, batch, out),
+            Message::Ask(_) | Message::Part(_) => Verdict::Ignored(Reason::Unexpected),
             Message::Statement(signed) => match &signed.statement {
                 Statement::PrePrepare(vote) => {
                     let vote = *vote;

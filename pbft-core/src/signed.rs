@@ -252,6 +252,8 @@ pub fn verify(
         }
         // Its digest was recomputed on decoding, and whoever asked for that digest knows it certified.
         Message::Body { batch, .. } => door.batch_bounds(batch)?,
+        // Transfers prove what they receive by themselves; the replica takes none of it.
+        Message::Ask(_) | Message::Part(_) => return Err(Forgery::Kind),
     }
     Ok(Verified { message, scrutiny })
 }

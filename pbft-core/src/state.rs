@@ -9,15 +9,16 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bincode::Encode;
+use bincode::{Decode, Encode};
 use bytes::Bytes;
 
 use crate::application::{Application, Context};
+use crate::archive::Snapshot;
 use crate::cluster::Cluster;
-use crate::crypto::Hasher;
 use crate::limits::Constants;
 use crate::message::{Answer, Batch, Outcome, Reply, Request};
-use crate::pages::{PageError, Pages};
+use crate::pages::{PageChanges, PageError, Pages};
+use crate::tree::PageTree;
 use crate::types::{ClientId, Digest, RequestNumber, Sequence, View, WallTime};
 use crate::wire;
 
@@ -26,7 +27,7 @@ use crate::wire;
 pub const EXECUTION_VERSION: u64 = 1;
 
 /// A kept answer: what the request was and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Encode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 struct Kept {
     number: RequestNumber,
     digest: Digest,
@@ -82,6 +83,17 @@ pub struct Applied {
     pub consumed: Vec<(ClientId, RequestNumber)>,
 }
 
+/// What changed up to a slot, not hashed yet.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    /// After which slot.
+    pub sequence: Sequence,
+    /// Changed pages of the framework's own.
+    pub sessions: PageChanges,
+    /// Changed pages of the application.
+    pub application: PageChanges,
+}
+
 /// A state that cannot go on. The replica must stop: its state would differ from the others'.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
@@ -93,6 +105,9 @@ pub enum StateError {
         /// The slot that came.
         found: Sequence,
     },
+    /// A page of the framework's own that no replica of this cluster and version writes.
+    #[error("state page {0} is not of this cluster and version")]
+    Foreign(usize),
     /// The framework's own pages do not fit: a defect of the constants.
     #[error("state page: {0}")]
     Page(#[from] PageError),
@@ -240,23 +255,72 @@ impl ReplicatedState {
         Some(Reply { client, number, digest, answer, view })
     }
 
-    /// Digest of the whole replicated state after the last applied slot: slot, agreed time, sessions,
-    /// application, configuration and execution version. Hashes only pages that changed since the last call.
+    /// Hands over what changed since the last call, for [`crate::archive`] to hash: the cost follows the
+    /// changes, and execution goes on while they are hashed.
     ///
     /// # Errors
     /// A page of the framework's own that does not fit.
-    pub fn digest(&mut self) -> Result<Digest, StateError> {
+    pub fn freeze(&mut self) -> Result<Frozen, StateError> {
         self.application.checkpoint(&mut self.application_pages);
         self.write_session_pages()?;
-        let mut hasher = Hasher::new("checkpoint");
-        hasher.number(self.cluster.epoch().0);
-        hasher.number(self.last_applied.0);
-        let pages = [&mut self.session_pages, &mut self.application_pages];
-        for pages in pages {
-            hasher.number(pages.total_bytes());
-            hasher.fixed(&pages.root().0);
+        Ok(Frozen {
+            sequence: self.last_applied,
+            sessions: self.session_pages.take_changes(),
+            application: self.application_pages.take_changes(),
+        })
+    }
+
+    /// Replaces everything by a proven snapshot, and returns every request number its sessions hold.
+    ///
+    /// # Errors
+    /// Pages that no replica of this cluster and version writes. The state is then unchanged.
+    pub fn restore(
+        &mut self,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<(ClientId, RequestNumber)>, StateError> {
+        let (time, sessions) = self.read_session_pages(&snapshot.sessions)?;
+        self.last_applied = snapshot.sequence;
+        self.time = time;
+        self.sessions = sessions;
+        self.touched.clear();
+        self.session_pages = snapshot.sessions.to_pages();
+        self.application_pages = snapshot.application.to_pages();
+        self.application.restore(&self.application_pages);
+        let all = (0_u32..).zip(&self.sessions);
+        let numbers = all.flat_map(|(client, session)| {
+            session.kept.keys().map(move |number| (ClientId(client), *number))
+        });
+        Ok(numbers.collect())
+    }
+
+    fn read_session_pages(&self, tree: &PageTree) -> Result<(WallTime, Vec<Session>), StateError> {
+        let head: (Digest, u64, WallTime) =
+            wire::decode_bare(&tree.page(0)).map_err(|_| StateError::Foreign(0))?;
+        let (cluster, version, time) = head;
+        if cluster != self.cluster.id() || version != EXECUTION_VERSION {
+            return Err(StateError::Foreign(0));
         }
-        Ok(hasher.finish())
+        let window = self.cluster.constants().client_window;
+        let mut sessions: Vec<Session> = self.sessions.iter().map(|_| Session::default()).collect();
+        for page in 1..tree.count() {
+            let bytes = tree.page(page);
+            if bytes.is_empty() {
+                continue;
+            }
+            let kept: Kept = wire::decode_bare(&bytes).map_err(|_| StateError::Foreign(page))?;
+            let place = u64::try_from(page - 1).unwrap_or(u64::MAX);
+            let client = place.checked_div(window).and_then(|client| usize::try_from(client).ok());
+            let session = client.and_then(|client| sessions.get_mut(client));
+            let own_place = kept.number.0.checked_rem(window) == place.checked_rem(window);
+            match session {
+                Some(session) if own_place => {
+                    session.top = session.top.max(kept.number);
+                    session.kept.insert(kept.number, kept);
+                }
+                _ => return Err(StateError::Foreign(page)),
+            }
+        }
+        Ok((time, sessions))
     }
 
     fn write_session_pages(&mut self) -> Result<(), StateError> {

@@ -59,6 +59,63 @@ fn b5_a_jump_in_numbers_harms_its_own_client_only() {
     assert_eq!(answers, vec![Answer::Stale, done("2")]);
 }
 
+/// The digest of a state whose changes so far are in `kept`.
+fn digest(world: &World, state: &mut ReplicatedState, kept: &mut Snapshot) -> Digest {
+    kept.apply(state.freeze().unwrap());
+    kept.digest(&world.cluster)
+}
+
+/// PITFALLS G1, B2: everything installed comes from the pages, sessions included, and goes on alike.
+#[test]
+fn g1_a_restored_state_is_the_donors_and_goes_on_like_it() {
+    let world = World::new(4);
+    let (mut donor, mut late) = (state(&world), state(&world));
+    let (mut theirs, mut ours) = (Snapshot::default(), Snapshot::default());
+    for (slot, number) in (1..).zip([1, 2, 9, 10, 3, 26, 20]) {
+        let requests = vec![world.request_for(0, number, b"a"), world.request_for(1, number, b"b")];
+        apply(&mut donor, slot, slot * 10, requests);
+    }
+    // Something of its own that must go.
+    apply(&mut late, 1, 5, vec![world.request_for(1, 7, b"zzz")]);
+    digest(&world, &mut late, &mut ours);
+    let expected = digest(&world, &mut donor, &mut theirs);
+    let consumed = late.restore(&theirs).unwrap();
+    assert_eq!(recorded(&late), recorded(&donor));
+    assert_eq!((late.time(), late.last_applied()), (donor.time(), donor.last_applied()));
+    // W is 8: of 26, 20 and older ones, what is in (18, 26] is kept.
+    let numbers =
+        |client| vec![(ClientId(client), RequestNumber(20)), (ClientId(client), RequestNumber(26))];
+    assert_eq!(consumed, [numbers(0), numbers(1)].concat());
+    let request = world.request_for(0, 26, b"a");
+    let kept = late.kept_reply(ClientId(0), RequestNumber(26), request.digest(), VIEW);
+    assert!(matches!(kept.map(|it| it.answer), Some(Answer::Executed(_))));
+    ours = theirs.clone();
+    assert_eq!(digest(&world, &mut late, &mut ours), expected);
+    for state in [&mut late, &mut donor] {
+        apply(state, 8, 90, vec![world.request_for(0, 27, b"c"), world.request_for(0, 26, b"a")]);
+    }
+    assert_eq!(digest(&world, &mut late, &mut ours), digest(&world, &mut donor, &mut theirs));
+}
+
+#[test]
+fn a_snapshot_of_another_cluster_or_with_a_page_out_of_place_is_refused() {
+    let (world, other) = (World::new(4), World::named("other", 4));
+    let mut donor = state(&other);
+    let mut kept = Snapshot::default();
+    digest(&other, &mut donor, &mut kept);
+    let mut late = state(&world);
+    assert_eq!(late.restore(&kept), Err(StateError::Foreign(0)));
+    let mut donor = state(&world);
+    apply(&mut donor, 1, 5, vec![world.request_for(0, 3, b"a")]);
+    let mut kept = Snapshot::default();
+    digest(&world, &mut donor, &mut kept);
+    let page = kept.sessions.page(4);
+    let pages = alloc::vec![(4, Bytes::new()), (5, page)];
+    kept.sessions.apply(PageChanges { count: 6, total_bytes: 0, pages });
+    assert_eq!(late.restore(&kept), Err(StateError::Foreign(5)));
+    assert_eq!(late.last_applied(), Sequence(0));
+}
+
 #[test]
 fn b2_sessions_are_part_of_the_digest() {
     let world = World::new(4);
@@ -66,7 +123,8 @@ fn b2_sessions_are_part_of_the_digest() {
     apply(&mut one, 1, 5, vec![world.request_for(0, 1, b"a")]);
     apply(&mut other, 1, 5, vec![world.request_for(1, 1, b"a")]);
     assert_eq!(recorded(&one), recorded(&other));
-    assert_ne!(one.digest().unwrap(), other.digest().unwrap());
+    let digest = |state: &mut ReplicatedState| digest(&world, state, &mut Snapshot::default());
+    assert_ne!(digest(&mut one), digest(&mut other));
 }
 
 /// The digest is a function of the state, not of when it was taken before.
@@ -74,34 +132,36 @@ fn b2_sessions_are_part_of_the_digest() {
 fn the_digest_does_not_depend_on_when_digests_were_taken() {
     let world = World::new(4);
     let (mut often, mut once) = (state(&world), state(&world));
+    let mut kept = Snapshot::default();
     for (slot, number) in (1..).zip([1, 2, 9, 10, 3, 26, 20, 21, 40]) {
         for state in [&mut often, &mut once] {
             apply(state, slot, slot, vec![world.request_for(0, number, b"a")]);
         }
-        often.digest().unwrap();
+        digest(&world, &mut often, &mut kept);
     }
-    assert_eq!(often.digest().unwrap(), once.digest().unwrap());
+    let once = digest(&world, &mut once, &mut Snapshot::default());
+    assert_eq!(digest(&world, &mut often, &mut kept), once);
 }
 
 #[test]
 fn slot_time_and_application_all_change_the_digest() {
     let world = World::new(4);
-    let digest = |requests: &[(u64, &[u8])], time, null| {
+    let of = |requests: &[(u64, &[u8])], time, null| {
         let mut state = state(&world);
         let requests = requests.iter().map(|(number, op)| world.request_for(0, *number, op));
         apply(&mut state, 1, time, requests.collect());
         if null {
             state.apply(Sequence(2), None, VIEW).unwrap();
         }
-        state.digest().unwrap()
+        digest(&world, &mut state, &mut Snapshot::default())
     };
     let digests = [
-        digest(&[(1, b"a")], 5, false),
-        digest(&[(1, b"b")], 5, false),
-        digest(&[(1, b"a")], 6, false),
-        digest(&[(1, b"a")], 5, true),
-        digest(&[(2, b"a")], 5, false),
-        digest(&[(1, b"a"), (2, b"refuse")], 5, false),
+        of(&[(1, b"a")], 5, false),
+        of(&[(1, b"b")], 5, false),
+        of(&[(1, b"a")], 6, false),
+        of(&[(1, b"a")], 5, true),
+        of(&[(2, b"a")], 5, false),
+        of(&[(1, b"a"), (2, b"refuse")], 5, false),
     ];
     let mut unique = digests.to_vec();
     unique.sort();
@@ -124,14 +184,15 @@ fn l3_agreed_time_never_goes_back_and_null_keeps_it() {
 fn a_slot_out_of_order_changes_nothing() {
     let world = World::new(4);
     let mut state = state(&world);
-    let before = state.digest().unwrap();
+    let mut kept = Snapshot::default();
+    let before = digest(&world, &mut state, &mut kept);
     for slot in [0, 2] {
         assert!(matches!(
             state.apply(Sequence(slot), None, VIEW),
             Err(StateError::OutOfOrder { .. })
         ));
     }
-    assert_eq!(state.digest().unwrap(), before);
+    assert_eq!(digest(&world, &mut state, &mut kept), before);
 }
 
 fn envelope(world: &World, operations: &[&[u8]]) -> Request {

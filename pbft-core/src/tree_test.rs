@@ -1,0 +1,92 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// The root by the definition, all at once.
+fn reference(pages: &Pages) -> Digest {
+    let width = pages.count().max(1).next_power_of_two();
+    let row: Vec<Digest> = (0..width).map(|number| leaf(number, pages.page(number))).collect();
+    let count = u32::try_from(pages.count()).unwrap();
+    TreeHead { count, total_bytes: pages.total_bytes(), top: top_of(&row) }.root()
+}
+
+proptest! {
+    #[test]
+    fn the_root_is_a_function_of_the_pages_and_not_of_the_history(
+        writes in prop::collection::vec((0_usize..700, prop::collection::vec(any::<u8>(), 0..4), any::<bool>(), 0_usize..2100), 1..40)
+    ) {
+        let mut pages = Pages::new();
+        let mut tree = PageTree::new();
+        let mut snapshots = Vec::new();
+        for (number, bytes, ask, cut) in writes {
+            pages.write(number, Bytes::from(bytes)).unwrap();
+            if cut < 700 {
+                pages.truncate(cut);
+            }
+            if ask {
+                tree.apply(pages.take_changes());
+                prop_assert_eq!(tree.head().root(), reference(&pages));
+                snapshots.push((tree.clone(), tree.head()));
+            }
+        }
+        tree.apply(pages.take_changes());
+        prop_assert_eq!(tree.head().root(), reference(&pages));
+        // Snapshots stay what they were, and every node is the parent of those below it.
+        for (snapshot, head) in &snapshots {
+            prop_assert_eq!(snapshot.head(), *head);
+            for height in 1..=head.height() {
+                for index in 0..4 {
+                    let below = snapshot.expand(height, index, 3);
+                    prop_assert_eq!(top_of(&below), snapshot.node(height, index));
+                }
+            }
+        }
+        let copy = tree.to_pages();
+        prop_assert_eq!(reference(&copy), reference(&pages));
+    }
+}
+
+#[test]
+fn contents_number_and_length_all_change_the_root() {
+    let root = |list: &[&'static [u8]]| {
+        let mut pages = Pages::new();
+        for (number, bytes) in list.iter().enumerate() {
+            pages.write(number, Bytes::from_static(bytes)).unwrap();
+        }
+        let mut tree = PageTree::new();
+        tree.apply(pages.take_changes());
+        tree.head().root()
+    };
+    let mut roots = vec![
+        root(&[]),
+        root(&[b""]),
+        root(&[b"a"]),
+        root(&[b"", b"a"]),
+        root(&[b"a", b""]),
+        root(&[b"a", b"b"]),
+        root(&[b"b", b"a"]),
+    ];
+    roots.sort();
+    roots.dedup();
+    assert_eq!(roots.len(), 7);
+}
+
+/// A checkpoint costs what changed, not what there is.
+#[test]
+fn hashing_follows_the_changes() {
+    let mut pages = Pages::new();
+    for number in 0..10_000 {
+        pages.write(number, Bytes::from_static(b"x")).unwrap();
+    }
+    let mut tree = PageTree::new();
+    tree.apply(pages.take_changes());
+    let before = tree.hashed();
+    let snapshot = tree.clone();
+    for number in [3, 4, 5_000] {
+        pages.write(number, Bytes::from_static(b"y")).unwrap();
+    }
+    tree.apply(pages.take_changes());
+    assert_eq!(tree.hashed() - before, 3);
+    let shared = tree.chunks.iter().zip(&snapshot.chunks).filter(|(a, b)| Arc::ptr_eq(a, b));
+    assert_eq!(shared.count(), 40 - 2);
+}
