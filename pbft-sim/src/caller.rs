@@ -55,6 +55,10 @@ impl Caller {
         self.left == 0 && self.machine.unresolved() == 0
     }
 
+    pub(crate) fn unresolved(&self) -> usize {
+        self.machine.unresolved()
+    }
+
     pub(crate) fn open(&self) -> usize {
         self.machine.unresolved() + usize::try_from(self.left).unwrap_or(usize::MAX)
     }

@@ -8,8 +8,10 @@ use pbft_core::certificate::StableProof;
 use pbft_core::client::ClientOutcome;
 use pbft_core::evidence::Evidence;
 use pbft_core::message::{Batch, Message, Operations, Reply, Statement};
-use pbft_core::replica::{Halt, Misbehavior, Replica, To};
+use pbft_core::replica::{Halt, Misbehavior, Replica, To, ViewEntered};
 use pbft_core::types::{ClientId, ReplicaId, RequestNumber, Sequence};
+
+pub use goals::Goals;
 
 use crate::keys::Keys;
 use crate::ledger::Entry;
@@ -19,7 +21,12 @@ mod agreement;
 mod at_most_once;
 mod checkpoint;
 mod client_result;
+mod commit_stability;
+mod goals;
+mod justified;
+mod linearizable;
 mod message_count;
+mod monotone;
 mod quiet;
 mod total_order;
 mod validity;
@@ -125,6 +132,58 @@ pub enum Observation<'a> {
         /// Why.
         halt: Halt,
     },
+    /// A replica said something, to others and so to itself.
+    Said {
+        /// Who.
+        replica: ReplicaId,
+        /// What.
+        statement: Statement,
+    },
+    /// A replica has started again from its store.
+    Restarted {
+        /// Which.
+        replica: ReplicaId,
+    },
+    /// A replica cannot start again, or cannot install what it fetched.
+    Lost {
+        /// Which.
+        replica: ReplicaId,
+        /// Why.
+        error: String,
+    },
+    /// A replica asks for the state of a stable checkpoint.
+    Restoring {
+        /// Which.
+        replica: ReplicaId,
+    },
+    /// The state of a replica was replaced by the one after this slot.
+    Restored {
+        /// Whose.
+        replica: ReplicaId,
+        /// Which slot.
+        sequence: Sequence,
+    },
+    /// A donor sent a part that does not hold.
+    Blamed {
+        /// Who received it.
+        replica: ReplicaId,
+        /// Who sent it.
+        donor: ReplicaId,
+    },
+    /// A replica found its own state wrong.
+    Diverged {
+        /// Which.
+        replica: ReplicaId,
+        /// At which checkpoint.
+        sequence: Sequence,
+    },
+    /// A replica entered a view.
+    ViewEntered {
+        /// Who.
+        replica: ReplicaId,
+        /// Which, and why.
+        event: Box<ViewEntered>,
+    },
     /// A replica has taken an input.
     Stepped {
         /// As it is now.
@@ -149,7 +208,15 @@ impl Observation<'_> {
             | Observation::Discarded { replica, .. }
             | Observation::Accused { replica, .. }
             | Observation::Refused { replica, .. }
-            | Observation::Halted { replica, .. } => Some(*replica),
+            | Observation::Halted { replica, .. }
+            | Observation::Said { replica, .. }
+            | Observation::Restarted { replica }
+            | Observation::Lost { replica, .. }
+            | Observation::Restoring { replica }
+            | Observation::Restored { replica, .. }
+            | Observation::Blamed { replica, .. }
+            | Observation::Diverged { replica, .. }
+            | Observation::ViewEntered { replica, .. } => Some(*replica),
         }
     }
 }
@@ -177,6 +244,9 @@ trait Checker {
     /// Takes an observation in; says what is wrong, if anything is.
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String>;
 
+    /// Somebody is a traitor: what it says is not seen.
+    fn distrust(&mut self) {}
+
     /// The run is over.
     fn at_end(&mut self) -> Result<(), String> {
         Ok(())
@@ -189,6 +259,7 @@ pub(crate) struct Checkers {
     traitors: BTreeSet<ReplicaId>,
     evidence: u64,
     violation: Option<Violation>,
+    goals: Goals,
 }
 
 impl Checkers {
@@ -201,17 +272,23 @@ impl Checkers {
             Box::new(checkpoint::Checkpoints::new(keys)),
             Box::new(window::WindowBounds::new(&options.constants)),
             Box::new(client_result::ClientResults::default()),
+            Box::new(commit_stability::CommitStability::default()),
+            Box::new(justified::Justified::new(options.replicas)),
+            Box::new(monotone::Monotone::default()),
+            Box::new(linearizable::Linearizable::default()),
         ];
         if options.is_fault_free() {
             checkers.push(Box::new(quiet::Quiet));
             checkers.push(Box::new(message_count::MessageCount::new(options.replicas)));
         }
-        Checkers { checkers, traitors: BTreeSet::new(), evidence: 0, violation: None }
+        let goals = Goals::default();
+        Checkers { checkers, traitors: BTreeSet::new(), evidence: 0, violation: None, goals }
     }
 
     /// What this replica does is no longer judged.
     pub(crate) fn distrust(&mut self, replica: ReplicaId) {
         self.traitors.insert(replica);
+        self.checkers.iter_mut().for_each(|checker| checker.distrust());
     }
 
     pub(crate) fn observe(&mut self, observation: &Observation<'_>) {
@@ -225,6 +302,24 @@ impl Checkers {
                 let detail = format!("{accused:?} is honest and accused: {evidence:?}");
                 self.report("INV12 no honest replica accused", detail);
             }
+        }
+        self.goals.observe(observation);
+        match observation {
+            Observation::Lost { replica, error } => {
+                self.report(
+                    "a replica starts again from its store",
+                    format!("{replica:?}: {error}"),
+                );
+            }
+            Observation::Blamed { replica, donor } if !self.traitors.contains(donor) => {
+                let detail = format!("{replica:?} blames {donor:?}, who is honest");
+                self.report("INV12 no honest replica accused", detail);
+            }
+            Observation::Diverged { replica, sequence } => {
+                let detail = format!("{replica:?} differs after slot {sequence}");
+                self.report("INV7 determinism", detail);
+            }
+            _ => {}
         }
         if let Observation::Halted { replica, halt } = observation {
             self.report("no correct replica halts", format!("{replica:?}: {halt}"));
@@ -243,6 +338,14 @@ impl Checkers {
 
     pub(crate) fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
+    }
+
+    pub(crate) fn goals_mut(&mut self) -> &mut Goals {
+        &mut self.goals
+    }
+
+    pub(crate) fn goals(&self) -> Goals {
+        self.goals
     }
 
     pub(crate) fn evidence(&self) -> u64 {

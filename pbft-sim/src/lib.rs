@@ -18,6 +18,7 @@
 
 mod caller;
 pub mod checker;
+mod course;
 pub mod keys;
 pub mod ledger;
 mod network;
@@ -26,7 +27,7 @@ mod options;
 pub mod random;
 mod simulation;
 
-pub use checker::Violation;
+pub use checker::{Goals, Violation};
 pub use network::Faults;
 pub use options::{MILLIS, Options, SECONDS};
 pub use simulation::{Place, Report, Simulation, Verdict};

@@ -19,10 +19,26 @@ pub struct Faults {
     pub slowed: u64,
     /// Dropped at a partition.
     pub partitioned: u64,
-    /// Partitions made.
+    /// Partitions made, of any kind.
     pub partitions: u64,
-    /// Replicas stopped.
+    /// Of those, one-way ones: A hears B and B does not hear A.
+    pub asymmetric: u64,
+    /// Of those, ones that kept coming and going.
+    pub flapping: u64,
+    /// Of those, ones around the primary.
+    pub isolated_primaries: u64,
+    /// Links whose messages under way vanished.
+    pub reconnects: u64,
+    /// Replicas stopped for good.
     pub crashes: u64,
+    /// Replicas stopped and started again from their store.
+    pub restarts: u64,
+    /// Replicas frozen for a while.
+    pub pauses: u64,
+    /// Replicas whose executor and disk became slow for a while.
+    pub slowdowns: u64,
+    /// Changes of a clock's rate, and jumps of wall clocks.
+    pub skews: u64,
 }
 
 impl Faults {
@@ -33,8 +49,25 @@ impl Faults {
         self.corrupted += other.corrupted;
         self.slowed += other.slowed;
         self.partitioned += other.partitioned;
-        self.partitions += other.partitions;
-        self.crashes += other.crashes;
+        for ((_, mine), (_, theirs)) in self.counters().into_iter().zip(other.clone().counters()) {
+            *mine += *theirs;
+        }
+    }
+
+    /// Those that are drawn one at a time, by name.
+    pub fn counters(&mut self) -> [(&'static str, &mut u64); 10] {
+        [
+            ("partitions", &mut self.partitions),
+            ("asymmetric", &mut self.asymmetric),
+            ("flapping", &mut self.flapping),
+            ("isolated primaries", &mut self.isolated_primaries),
+            ("reconnects", &mut self.reconnects),
+            ("crashes", &mut self.crashes),
+            ("restarts", &mut self.restarts),
+            ("pauses", &mut self.pauses),
+            ("slowdowns", &mut self.slowdowns),
+            ("clock changes", &mut self.skews),
+        ]
     }
 }
 
@@ -46,8 +79,10 @@ pub(crate) struct Network {
     loss: u64,
     duplication: u64,
     corruption: u64,
-    /// Bit i set: replica i is on the far side. Clients are on both.
-    split: u128,
+    /// From each replica: bit i set means that replica i does not hear it. Clients hear and reach all.
+    cut: Vec<u128>,
+    /// While flapping: the cut that comes and goes.
+    flapping: Option<Vec<u128>>,
     pub(crate) faults: Faults,
 }
 
@@ -62,38 +97,104 @@ impl Network {
             loss: options.loss,
             duplication: options.duplication,
             corruption: options.corruption,
-            split: 0,
+            cut: vec![0; options.replicas],
+            flapping: None,
             faults: Faults::default(),
         }
     }
 
     /// Ends all faults.
     pub(crate) fn heal(&mut self) {
-        (self.slow, self.loss, self.duplication, self.corruption, self.split) = (0, 0, 0, 0, 0);
+        (self.slow, self.loss, self.duplication, self.corruption) = (0, 0, 0, 0);
+        self.mend();
     }
 
-    /// Divides the replicas in two, or ends the division.
-    pub(crate) fn partition(&mut self, replicas: usize, random: &mut Random) {
-        if self.split != 0 {
-            self.split = 0;
-            return;
+    /// Ends every partition.
+    pub(crate) fn mend(&mut self) {
+        self.cut.iter_mut().for_each(|row| *row = 0);
+        self.flapping = None;
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.flapping.is_none() && self.cut.iter().all(|row| *row == 0)
+    }
+
+    pub(crate) fn is_flapping(&self) -> bool {
+        self.flapping.is_some()
+    }
+
+    /// The flapping partition comes, or goes.
+    pub(crate) fn flap(&mut self) {
+        if let Some(cut) = &mut self.flapping {
+            std::mem::swap(cut, &mut self.cut);
         }
+    }
+
+    /// Cuts links off: any split, one replica alone, one direction of random links, a ring, two halves
+    /// with a bridge, or the primary, inbound, outbound or both.
+    pub(crate) fn partition(&mut self, primary: u32, random: &mut Random) {
+        self.mend();
         self.faults.partitions += 1;
-        let n = u64::try_from(replicas).unwrap_or(1);
-        // One alone as often as any split.
-        self.split = if random.chance(500) {
-            1 << random.below(n)
-        } else {
-            u128::from(random.below(1 << n))
-        };
+        let n = u64::try_from(self.cut.len()).unwrap_or(1);
+        let all: u128 = (1 << n) - 1;
+        let side = u128::from(random.below(1 << n));
+        match random.below(6) {
+            0 => self.split(side),
+            1 => self.split(1 << random.below(n)),
+            2 => {
+                self.faults.asymmetric += 1;
+                for row in &mut self.cut {
+                    *row = u128::from(random.below(1 << n)) & u128::from(random.below(1 << n));
+                }
+            }
+            3 => {
+                for (at, row) in (0_u64..).zip(&mut self.cut) {
+                    let neighbours = (1 << ((at + 1) % n)) | (1 << ((at + n - 1) % n)) | (1 << at);
+                    *row = all & !neighbours;
+                }
+            }
+            4 => {
+                self.split(side);
+                let bridge = random.below(n);
+                for row in &mut self.cut {
+                    *row &= !(1 << bridge);
+                }
+                if let Some(row) = usize::try_from(bridge).ok().and_then(|at| self.cut.get_mut(at))
+                {
+                    *row = 0;
+                }
+            }
+            _ => {
+                self.faults.isolated_primaries += 1;
+                let (inbound, outbound) =
+                    random.pick(&[(true, true), (true, false), (false, true)], (true, true));
+                let bit = 1_u128 << primary;
+                for (at, row) in (0_u32..).zip(&mut self.cut) {
+                    if at == primary && outbound {
+                        *row = all & !bit;
+                    } else if at != primary && inbound {
+                        *row |= bit;
+                    }
+                }
+            }
+        }
+        if random.chance(200) {
+            self.faults.flapping += 1;
+            self.flapping = Some(vec![0; self.cut.len()]);
+        }
+    }
+
+    fn split(&mut self, side: u128) {
+        let all: u128 = (1 << self.cut.len()) - 1;
+        for (at, row) in self.cut.iter_mut().enumerate() {
+            *row = if side >> at & 1 == 1 { all & !side } else { side };
+        }
     }
 
     pub(crate) fn is_cut(&self, from: Place, to: Place) -> bool {
-        let side = |place| match place {
-            Place::Replica(id) => Some(self.split >> id.0 & 1),
-            Place::Client(_) => None,
-        };
-        matches!((side(from), side(to)), (Some(one), Some(other)) if one != other)
+        let (Place::Replica(from), Place::Replica(to)) = (from, to) else { return false };
+        let row = usize::try_from(from.0).ok().and_then(|at| self.cut.get(at));
+        row.is_some_and(|row| row >> to.0 & 1 == 1)
     }
 
     /// Decides what becomes of a frame: no delivery, one, or two.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pbft_core::archive::{Archive, Snapshot};
 use pbft_core::cluster::Cluster;
 use pbft_core::crypto::{Author, Signer, Verifier};
 use pbft_core::hook::Hook;
@@ -12,6 +13,7 @@ use pbft_core::message::{Batch, ClientMessage, Message, ReplicaMessage, Reply, S
 use pbft_core::replica::{Action, Input, Outbox, Record, Replica, To, Verdict};
 use pbft_core::signed::{Cache, Forgery, sign_message, verify};
 use pbft_core::state::ReplicatedState;
+use pbft_core::transfer::{Transfer, TransferAction};
 use pbft_core::types::{
     ClientId, Digest, Instant, ReplicaId, RequestNumber, Sequence, Time, View, WallTime, WriteId,
 };
@@ -36,6 +38,7 @@ enum Command {
     Execute { sequence: Sequence, batch: Option<Arc<Batch>>, view: View },
     Snapshot { sequence: Sequence },
     Answer { client: ClientId, number: RequestNumber, digest: Digest, view: View },
+    Restore(Box<Snapshot>),
 }
 
 /// 2026-01-01, in microseconds: where simulated wall clocks start.
@@ -52,12 +55,76 @@ pub(crate) struct Node {
     state: ReplicatedState,
     seen: Seen,
     executor: VecDeque<Command>,
+    archive: Archive,
+    transfer: Option<Transfer>,
+    transfer_alarm: Option<Instant>,
+    /// A transferred state is on its way to the executor: no other transfer is begun before it is there.
+    installing: bool,
+    store: Store,
     hook: Option<Box<dyn Hook>>,
     random: Random,
-    skew: u64,
+    clock: SkewedClock,
+    limits: Limits,
+    /// Executor and disk take this many times as long.
+    slowness: u64,
     started: bool,
     crashed: bool,
+    /// Which life it is in: what was under way at a crash never arrives.
+    life: u32,
     alarm: Option<Instant>,
+}
+
+/// What survives a crash: the records that were durable, kept in memory. The archive's stable snapshots
+/// survive with it.
+#[derive(Default)]
+struct Store {
+    durable: Vec<Record>,
+    /// Of this life, in order.
+    appended: Vec<(WriteId, Record)>,
+}
+
+impl Store {
+    fn sync(&mut self, up_to: WriteId) {
+        let synced = self.appended.iter().take_while(|(id, _)| *id <= up_to).count();
+        self.durable.extend(self.appended.drain(..synced).map(|(_, record)| record));
+    }
+
+    fn discard(&mut self, below: Sequence) {
+        self.durable.retain(|record| match record {
+            Record::Prepared { certificate, .. } => certificate.vote.sequence > below,
+            Record::Checkpoint(checkpoint) => checkpoint.sequence > below,
+            Record::Stable(proof) => proof.sequence() >= below,
+            Record::ViewChange(_) | Record::NewView { .. } => true,
+        });
+    }
+}
+
+/// A replica's two clocks, which run apart from the simulation's.
+#[derive(Clone, Copy, Debug)]
+struct SkewedClock {
+    /// Ahead by so many microseconds on the wall.
+    ahead: u64,
+    /// The monotonic clock's rate in per mille, since `since`, when it showed `shown`.
+    rate: u64,
+    since: u64,
+    shown: u64,
+}
+
+impl SkewedClock {
+    fn instant(&self, now: u64) -> Instant {
+        Instant(self.shown + (now - self.since) * self.rate / 1000)
+    }
+
+    /// Simulated microseconds until the clock shows `due`.
+    fn until(&self, now: u64, due: Instant) -> u64 {
+        (due.0.saturating_sub(self.instant(now).0) * 1000).div_ceil(self.rate)
+    }
+
+    fn set_rate(&mut self, now: u64, rate: u64) {
+        self.shown = self.instant(now).0;
+        self.since = now;
+        self.rate = rate;
+    }
 }
 
 impl Node {
@@ -67,8 +134,7 @@ impl Node {
         options: &Options,
         random: &mut Random,
     ) -> Result<Self, ConfigError> {
-        let limits =
-            Limits { slots_in_flight_max: options.slots_in_flight_max, ..Limits::default() };
+        let limits = options.limits();
         let seen = Seen::default();
         let cluster = Arc::clone(&keys.cluster);
         let ledger = Box::new(Ledger::new(Arc::clone(&seen)));
@@ -77,16 +143,24 @@ impl Node {
             signer: keys.signer(Author::Replica(id)),
             verifier: Arc::clone(&keys.verifier),
             cache: Cache::default(),
-            replica: Replica::new(id, Arc::clone(&cluster), limits)?,
+            replica: Replica::new(id, Arc::clone(&cluster), limits.clone())?,
             state: ReplicatedState::new(Arc::clone(&cluster), ledger),
+            archive: Archive::new(Arc::clone(&cluster)),
+            transfer: None,
+            transfer_alarm: None,
+            installing: false,
+            store: Store::default(),
             cluster,
             seen,
             executor: VecDeque::new(),
             hook: None,
             random: Random::new(options.seed ^ u64::from(id.0).wrapping_mul(0x9e37_79b9)),
-            skew: random.below(2 * SECONDS),
+            clock: SkewedClock { ahead: random.below(2 * SECONDS), rate: 1000, since: 0, shown: 0 },
+            limits,
+            slowness: 1,
             started: false,
             crashed: false,
+            life: 0,
             alarm: None,
         })
     }
@@ -105,6 +179,127 @@ impl Node {
 
     pub(crate) fn crash(&mut self) {
         self.crashed = true;
+        self.life += 1;
+    }
+
+    pub(crate) fn life(&self) -> u32 {
+        self.life
+    }
+
+    /// Starts again from what was durable: the journal, and the last stable snapshot.
+    pub(crate) fn restart(&mut self, now: u64, fx: &mut Vec<Effect>) {
+        self.crashed = false;
+        self.store.appended.clear();
+        self.executor.clear();
+        self.transfer = None;
+        self.transfer_alarm = None;
+        self.installing = false;
+        self.alarm = None;
+        self.cache = Cache::default();
+        drain(&self.seen);
+        let (cluster, limits) = (Arc::clone(&self.cluster), self.limits.clone());
+        match Replica::recover(self.id, Arc::clone(&cluster), limits, self.store.durable.clone()) {
+            Ok(replica) => self.replica = replica,
+            Err(error) => {
+                let (replica, error) = (self.id, error.to_string());
+                fx.push(Effect::Observe(Observation::Lost { replica, error }));
+                return;
+            }
+        }
+        let ledger = Box::new(Ledger::new(Arc::clone(&self.seen)));
+        self.state = ReplicatedState::new(cluster, ledger);
+        fx.push(Effect::Observe(Observation::Restarted { replica: self.id }));
+        match self.archive.latest_stable().cloned() {
+            Some(snapshot) => {
+                self.archive.install(snapshot.clone());
+                self.install(now, &snapshot, fx);
+            }
+            None => {
+                self.archive = Archive::new(Arc::clone(&self.cluster));
+                let (replica, sequence) = (self.id, Sequence(0));
+                fx.push(Effect::Observe(Observation::Restored { replica, sequence }));
+            }
+        }
+        self.started = true;
+        self.drive(now, Input::Start, fx);
+    }
+
+    fn install(&mut self, now: u64, snapshot: &Snapshot, fx: &mut Vec<Effect>) {
+        let (replica, sequence) = (self.id, snapshot.sequence);
+        self.installing = false;
+        match self.state.restore(snapshot) {
+            Ok(consumed) => {
+                fx.push(Effect::Observe(Observation::Restored { replica, sequence }));
+                let digest = snapshot.digest(&self.cluster);
+                self.drive(now, Input::Restored { sequence, digest, consumed }, fx);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                fx.push(Effect::Observe(Observation::Lost { replica, error }));
+            }
+        }
+    }
+
+    /// Executor and disk take `times` as long from now on.
+    pub(crate) fn slow_down(&mut self, times: u64) {
+        self.slowness = times;
+    }
+
+    /// The monotonic clock runs at `rate` per mille from now on.
+    pub(crate) fn set_rate(&mut self, now: u64, rate: u64) {
+        self.clock.set_rate(now, rate);
+        self.alarm = None;
+    }
+
+    /// The wall clock jumps.
+    pub(crate) fn set_wall(&mut self, ahead: u64) {
+        self.clock.ahead = ahead;
+    }
+
+    pub(crate) fn on_connected(&mut self, now: u64, peer: ReplicaId, fx: &mut Vec<Effect>) {
+        if self.started {
+            self.drive(now, Input::Connected(peer), fx);
+        }
+    }
+
+    /// The transfer's alarm.
+    pub(crate) fn on_transfer(&mut self, now: u64, fx: &mut Vec<Effect>) {
+        self.transfer_alarm = None;
+        let instant = self.clock.instant(now);
+        let mut actions = Vec::new();
+        if let Some(transfer) = &mut self.transfer {
+            transfer.wake(instant, &mut actions);
+        }
+        self.perform_transfer(now, actions, fx);
+    }
+
+    fn perform_transfer(&mut self, now: u64, actions: Vec<TransferAction>, fx: &mut Vec<Effect>) {
+        for action in actions {
+            match action {
+                TransferAction::Ask { to, ask } => {
+                    let frame = wire::encode(&Message::Ask(ask));
+                    fx.push(Effect::Send { to: Place::Replica(to), frame });
+                }
+                TransferAction::Blame { donor, .. } => {
+                    let replica = self.id;
+                    fx.push(Effect::Observe(Observation::Blamed { replica, donor }));
+                }
+                TransferAction::Done(snapshot) => {
+                    self.transfer = None;
+                    self.installing = true;
+                    self.give(Command::Restore(snapshot), fx);
+                }
+            }
+        }
+        let due = self.transfer.as_ref().and_then(Transfer::deadline);
+        if let Some(due) = due
+            && self.transfer_alarm.is_none_or(|alarm| alarm > due)
+        {
+            self.transfer_alarm = Some(due);
+            let delay = self.clock.until(now, due);
+            let event = Event::Transfer { replica: self.id, life: self.life };
+            fx.push(Effect::Later { delay, event });
+        }
     }
 
     pub(crate) fn executed(&self) -> Sequence {
@@ -116,7 +311,7 @@ impl Node {
     }
 
     fn time(&self, now: u64) -> Time {
-        Time { instant: Instant(now), wall: WallTime(EPOCH + now + self.skew) }
+        Time { instant: self.clock.instant(now), wall: WallTime(EPOCH + now + self.clock.ahead) }
     }
 
     /// Bytes from the network, in the order of the real edge: decode, ask, verify, step.
@@ -127,6 +322,23 @@ impl Node {
                 Ok(ClientMessage::Request(request)) => Some(Message::Request(request)),
                 _ => None,
             },
+        };
+        let message = match (message, from) {
+            (Some(Message::Ask(ask)), Place::Replica(_)) => {
+                let part = self.archive.answer(self.clock.instant(now), &ask);
+                fx.push(Effect::Send { to: from, frame: wire::encode(&Message::Part(part)) });
+                return;
+            }
+            (Some(Message::Part(part)), Place::Replica(donor)) => {
+                let instant = self.clock.instant(now);
+                let mut actions = Vec::new();
+                if let Some(transfer) = &mut self.transfer {
+                    transfer.on_part(instant, donor, part, &mut actions);
+                }
+                self.perform_transfer(now, actions, fx);
+                return;
+            }
+            (message, _) => message,
         };
         let Some(message) = message.filter(|message| self.replica.wants(message).is_ok()) else {
             return;
@@ -140,6 +352,7 @@ impl Node {
     }
 
     pub(crate) fn on_durable(&mut self, now: u64, up_to: u64, fx: &mut Vec<Effect>) {
+        self.store.sync(WriteId(up_to));
         self.drive(now, Input::Durable(WriteId(up_to)), fx);
     }
 
@@ -147,7 +360,7 @@ impl Node {
         if !self.started {
             self.started = true;
             self.drive(now, Input::Start, fx);
-        } else if self.replica.deadline().is_some_and(|due| due.0 <= now) {
+        } else if self.replica.deadline().is_some_and(|due| due <= self.clock.instant(now)) {
             self.alarm = None;
             self.drive(now, Input::Wake, fx);
         }
@@ -179,9 +392,15 @@ impl Node {
                 self.drive(now, Input::Executed { sequence, consumed }, fx);
             }
             Command::Snapshot { sequence } => {
-                if let Ok(digest) = self.state.digest() {
+                if let Ok(frozen) = self.state.freeze() {
+                    let digest = self.archive.apply(frozen);
+                    self.archive.keep();
                     self.drive(now, Input::Snapshotted { sequence, digest }, fx);
                 }
+            }
+            Command::Restore(snapshot) => {
+                self.archive.install((*snapshot).clone());
+                self.install(now, &snapshot, fx);
             }
             Command::Answer { client, number, digest, view } => {
                 if let Some(reply) = self.state.kept_reply(client, number, digest, view) {
@@ -195,8 +414,9 @@ impl Node {
     }
 
     fn schedule_executor(&mut self, fx: &mut Vec<Effect>) {
-        let delay = self.random.between(5, 500);
-        fx.push(Effect::Later { delay, event: Event::Executor { replica: self.id } });
+        let delay = self.random.between(5, 500) * self.slowness;
+        let event = Event::Executor { replica: self.id, life: self.life };
+        fx.push(Effect::Later { delay, event });
     }
 
     fn give(&mut self, command: Command, fx: &mut Vec<Effect>) {
@@ -221,7 +441,7 @@ impl Node {
                     let replica = self.id;
                     fx.push(Effect::Observe(Observation::Refused { replica, misbehavior }));
                 }
-                self.perform_all(time, out, &mut inputs, fx);
+                self.perform_all(now, time, out, &mut inputs, fx);
             }
         }
         let deadline = self.replica.deadline();
@@ -230,12 +450,13 @@ impl Node {
         {
             self.alarm = deadline;
             let event = Event::Wake { place: Place::Replica(self.id) };
-            fx.push(Effect::Later { delay: due.0.saturating_sub(now), event });
+            fx.push(Effect::Later { delay: self.clock.until(now, due), event });
         }
     }
 
     fn perform_all(
         &mut self,
+        now: u64,
         time: Time,
         out: Outbox,
         inputs: &mut VecDeque<Input>,
@@ -248,27 +469,43 @@ impl Node {
                 None => passed.push(action),
             }
             for action in passed {
-                self.perform(action, inputs, fx);
+                self.perform(now, action, inputs, fx);
             }
         }
     }
 
-    fn perform(&mut self, action: Action, inputs: &mut VecDeque<Input>, fx: &mut Vec<Effect>) {
+    fn perform(
+        &mut self,
+        now: u64,
+        action: Action,
+        inputs: &mut VecDeque<Input>,
+        fx: &mut Vec<Effect>,
+    ) {
         let replica = self.id;
         match action {
             Action::Persist { id, record } => {
+                self.store.appended.push((id, record.clone()));
                 if let Record::Stable(proof) = record {
+                    self.archive.stable(proof.sequence(), self.clock.instant(now));
                     fx.push(Effect::Observe(Observation::Stable { replica, proof }));
                 }
                 // One disk: later writes are never durable sooner, as `Durable` is cumulative.
-                let delay = self.random.between(20, 2000);
-                fx.push(Effect::Later { delay, event: Event::Durable { replica, up_to: id.0 } });
+                let delay = self.random.between(20, 2000) * self.slowness;
+                let event = Event::Durable { replica, up_to: id.0, life: self.life };
+                fx.push(Effect::Later { delay, event });
             }
             Action::Say { to, statement, batch } => {
                 let status = matches!(statement, Statement::Status(_) | Statement::Fetch(_));
                 let verified =
                     sign_message(&self.cluster, &*self.signer, replica, statement, batch);
                 self.send(to, verified.message(), fx);
+                if let Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } =
+                    verified.message()
+                    && !status
+                {
+                    let statement = signed.statement.clone();
+                    fx.push(Effect::Observe(Observation::Said { replica, statement }));
+                }
                 if !status && (to == To::All || to == To::One(replica)) {
                     inputs.push_back(Input::Deliver(verified));
                 }
@@ -290,9 +527,29 @@ impl Node {
                 fx.push(Effect::Send { to: Place::Client(client), frame });
             }
             Action::Discard { below } => {
+                self.store.discard(below);
                 fx.push(Effect::Observe(Observation::Discarded { replica, below }));
             }
-            Action::Restore { .. } | Action::Diverged { .. } | Action::ViewEntered(_) => {}
+            Action::Restore { proof } => {
+                match &mut self.transfer {
+                    _ if self.installing => return,
+                    Some(transfer) => transfer.offer(proof),
+                    None => {
+                        let held = self.archive.current().clone();
+                        let cluster = Arc::clone(&self.cluster);
+                        self.transfer = Some(Transfer::new(cluster, replica, proof, held));
+                    }
+                }
+                fx.push(Effect::Observe(Observation::Restoring { replica }));
+                self.on_transfer(now, fx);
+            }
+            Action::Diverged { sequence, .. } => {
+                fx.push(Effect::Observe(Observation::Diverged { replica, sequence }));
+            }
+            Action::ViewEntered(event) => {
+                let event = Box::new(event);
+                fx.push(Effect::Observe(Observation::ViewEntered { replica, event }));
+            }
             Action::Accuse(evidence) => {
                 let evidence = Box::new(evidence);
                 fx.push(Effect::Observe(Observation::Accused { replica, evidence }));

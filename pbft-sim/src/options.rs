@@ -1,8 +1,9 @@
 //! What a run is made of. All of it follows from the seed, and prints itself.
 
 use std::fmt;
+use std::time::Duration;
 
-use pbft_core::limits::Constants;
+use pbft_core::limits::{Constants, Limits};
 
 use crate::random::Random;
 
@@ -42,6 +43,16 @@ pub struct Options {
     pub corruption: u64,
     /// Whether partitions come and go.
     pub partitions: bool,
+    /// Whether messages under way on a link vanish now and then.
+    pub reconnects: bool,
+    /// Whether replicas freeze for a while.
+    pub pauses: bool,
+    /// Whether replicas become slow for a while.
+    pub slowdowns: bool,
+    /// Whether clocks run apart and jump.
+    pub skews: bool,
+    /// Whether replicas stop and start again from their store.
+    pub restarts: bool,
     /// Replicas that stop for good, and when, in microseconds.
     pub crashes: Vec<(u32, u64)>,
     /// When all faults but crashes end, in microseconds.
@@ -77,6 +88,11 @@ impl Options {
             duplication: 0,
             corruption: 0,
             partitions: false,
+            reconnects: false,
+            pauses: false,
+            slowdowns: false,
+            skews: false,
+            restarts: false,
             crashes: Vec::new(),
             heal_at: 0,
             liveness_bound: 60 * SECONDS,
@@ -125,6 +141,11 @@ impl Options {
             options.corruption = random.between(1, 10);
         }
         options.partitions = random.chance(500);
+        options.reconnects = random.chance(300);
+        options.pauses = random.chance(300);
+        options.slowdowns = random.chance(300);
+        options.skews = random.chance(300);
+        options.restarts = random.chance(400);
         if random.chance(400) {
             options.crash_some(random);
         }
@@ -134,10 +155,8 @@ impl Options {
     fn crash_some(&mut self, random: &mut Random) {
         let n = u64::try_from(self.replicas).unwrap_or(4);
         let f = n.saturating_sub(1) / 3;
-        // One seed in ten may stop the primary, after which only safety can be judged.
-        let lowest = 0;
         for _ in 0..random.between(1, f) {
-            let victim = u32::try_from(random.between(lowest, n - 1)).unwrap_or(1);
+            let victim = u32::try_from(random.below(n)).unwrap_or(1);
             let at = random.between(0, 6 * SECONDS);
             if self.crashes.iter().all(|(crashed, _)| *crashed != victim) {
                 self.crashes.push((victim, at));
@@ -151,13 +170,43 @@ impl Options {
         let quick = self.delay.1 <= 20 * MILLIS;
         quick
             && self.loss + self.duplication + self.corruption + self.slow == 0
-            && !self.partitions
+            && !self.has_events()
             && self.crashes.is_empty()
     }
 
-    /// Whether the primary of the only view stops, so that progress ends.
-    pub fn primary_crashes(&self) -> bool {
-        false
+    /// Whether something happens to links or replicas now and then.
+    pub fn has_events(&self) -> bool {
+        self.partitions
+            || self.reconnects
+            || self.pauses
+            || self.slowdowns
+            || self.skews
+            || self.restarts
+    }
+
+    /// The bounds and time-outs of the replicas.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            slots_in_flight_max: self.slots_in_flight_max,
+            view_timeout_max: Duration::from_secs(8),
+            ..Limits::default()
+        }
+    }
+
+    /// INV14: within this long after all faults have ended a waiting request is executed, in microseconds:
+    /// `T(2^(f+1)) + (f+1)(6D + c)`, T being the largest time-out then, D the longest way of a message and c
+    /// what disk, executor and the client's resend take. To it comes what a replica takes that has to
+    /// fetch the state first.
+    pub fn recovery_bound(&self, largest_timeout: u64) -> u64 {
+        let f = u32::try_from(self.replicas.saturating_sub(1) / 3).unwrap_or(1);
+        let cap = u64::try_from(self.limits().view_timeout_max.as_micros()).unwrap_or(u64::MAX);
+        let mut views = 0_u64;
+        for failed in 0..=f + 1 {
+            views = views.saturating_add(largest_timeout.saturating_mul(1 << failed).min(cap));
+        }
+        let resend = 5 * SECONDS;
+        let each = 6 * self.delay.1 + SECONDS;
+        views + u64::from(f + 1) * each + resend + 4 * SECONDS
     }
 }
 
@@ -168,7 +217,8 @@ impl fmt::Display for Options {
             formatter,
             "n {}, {} clients x {} requests of up to {} operations, {} in flight; K {}, L {}, W {}, \
              batches of up to {}, {} slots in flight; delay {}..{} us, slow {}, loss {}, duplication {}, \
-             corruption {} per mille; partitions {}; crashes {:?}; heal at {} ms; {}",
+             corruption {} per mille; partitions {}, reconnects {}, pauses {}, slowdowns {}, skews {}, \
+             restarts {}; crashes {:?}; heal at {} ms; {}",
             self.replicas,
             self.clients,
             self.requests_per_client,
@@ -186,6 +236,11 @@ impl fmt::Display for Options {
             self.duplication,
             self.corruption,
             self.partitions,
+            self.reconnects,
+            self.pauses,
+            self.slowdowns,
+            self.skews,
+            self.restarts,
             self.crashes,
             self.heal_at / MILLIS,
             if self.ed25519 { "ed25519" } else { "keyed hashes" },

@@ -11,7 +11,7 @@ use pbft_core::types::{ClientId, Digest, ReplicaId, Sequence};
 use sha2::{Digest as _, Sha256};
 
 use crate::caller::Caller;
-use crate::checker::{Checkers, Observation, Violation};
+use crate::checker::{Checkers, Goals, Observation, Violation};
 use crate::keys::Keys;
 use crate::network::{Faults, Network};
 use crate::node::{Effect, Node};
@@ -31,12 +31,16 @@ pub enum Place {
 #[derive(Debug)]
 pub(crate) enum Event {
     Frame { from: Place, to: Place, frame: Bytes },
-    Durable { replica: ReplicaId, up_to: u64 },
-    Executor { replica: ReplicaId },
+    Durable { replica: ReplicaId, up_to: u64, life: u32 },
+    Executor { replica: ReplicaId, life: u32 },
+    Transfer { replica: ReplicaId, life: u32 },
     Wake { place: Place },
     Submit { client: ClientId },
     Crash { replica: ReplicaId },
-    Partition,
+    Restart { replica: ReplicaId },
+    Resume { replica: ReplicaId },
+    Fault,
+    Flap,
     Heal,
 }
 
@@ -45,8 +49,6 @@ pub(crate) enum Event {
 pub enum Verdict {
     /// Safe, and everything was done in time.
     Pass,
-    /// Safe; the primary of the only view stopped, so progress was not to be expected.
-    SafeWithoutPrimary,
     /// Safe, but something was not done in time.
     NoProgress(String),
     /// A property does not hold.
@@ -57,9 +59,6 @@ impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Verdict::Pass => formatter.write_str("pass"),
-            Verdict::SafeWithoutPrimary => {
-                formatter.write_str("pass (safety only: the primary of the only view stopped)")
-            }
             Verdict::NoProgress(what) => write!(formatter, "no progress: {what}"),
             Verdict::Violated(violation) => write!(formatter, "{violation}"),
         }
@@ -85,22 +84,42 @@ pub struct Report {
     pub evidence: u64,
     /// What was done to messages and replicas.
     pub faults: Faults,
+    /// How long it took after the last fault, in microseconds, until a waiting request was executed.
+    pub first_progress: Option<u64>,
+    /// How long until everything was done and everyone had executed it.
+    pub recovered: Option<u64>,
+    /// What was seen.
+    pub goals: Goals,
 }
 
 /// A run in progress.
 pub struct Simulation {
-    options: Options,
-    now: u64,
+    pub(crate) options: Options,
+    pub(crate) now: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
-    events: BTreeMap<u64, Event>,
+    pub(crate) events: BTreeMap<u64, Event>,
     ticket: u64,
-    random: Random,
-    network: Network,
-    nodes: Vec<Node>,
-    callers: Vec<Caller>,
-    checkers: Checkers,
+    pub(crate) random: Random,
+    pub(crate) network: Network,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) callers: Vec<Caller>,
+    pub(crate) checkers: Checkers,
     trace: Sha256,
     processed: u64,
+    /// What waits for paused replicas.
+    pub(crate) backlog: BTreeMap<ReplicaId, Vec<Event>>,
+    pub(crate) healed: Option<Healed>,
+}
+
+/// How things stood when all faults ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Healed {
+    pub(crate) at: u64,
+    pub(crate) executed: Sequence,
+    /// INV14: by when a waiting request must have been executed.
+    pub(crate) due: u64,
+    pub(crate) waiting: bool,
+    pub(crate) progress: Option<u64>,
 }
 
 impl Simulation {
@@ -131,6 +150,8 @@ impl Simulation {
             callers,
             trace: Sha256::new(),
             processed: 0,
+            backlog: BTreeMap::new(),
+            healed: None,
             options,
         };
         simulation.schedule_course();
@@ -160,14 +181,14 @@ impl Simulation {
         for (replica, at) in self.options.crashes.clone() {
             self.schedule(at, Event::Crash { replica: ReplicaId(replica) });
         }
-        if self.options.partitions {
-            let at = self.random.between(10, 2000) * MILLIS;
-            self.schedule(at, Event::Partition);
+        if self.options.has_events() {
+            let at = self.random.between(10, 1000) * MILLIS;
+            self.schedule(at, Event::Fault);
         }
         self.schedule(self.options.heal_at, Event::Heal);
     }
 
-    fn schedule(&mut self, delay: u64, event: Event) {
+    pub(crate) fn schedule(&mut self, delay: u64, event: Event) {
         self.ticket += 1;
         self.queue.push(Reverse((self.now.saturating_add(delay), self.ticket)));
         self.events.insert(self.ticket, event);
@@ -193,8 +214,12 @@ impl Simulation {
             if let Some(event) = self.events.remove(&ticket) {
                 self.note(&event);
                 self.process(event);
+                if let Some(late) = self.watch_progress() {
+                    break late;
+                }
             }
         };
+        let healed = self.healed;
         let executed = self.nodes.iter().map(Node::executed).max();
         Report {
             verdict,
@@ -205,6 +230,9 @@ impl Simulation {
             committed: self.callers.iter().map(|caller| caller.committed).sum(),
             evidence: self.checkers.evidence(),
             faults: self.network.faults,
+            first_progress: healed.and_then(|healed| healed.progress.map(|at| at - healed.at)),
+            recovered: healed.map(|healed| self.now - healed.at),
+            goals: self.checkers.goals(),
         }
     }
 
@@ -212,10 +240,36 @@ impl Simulation {
     fn is_done(&self) -> bool {
         let mut live = self.live().map(Node::executed);
         let first = live.next();
-        self.callers.iter().all(Caller::is_done) && live.all(|executed| Some(executed) == first)
+        self.healed.is_some()
+            && self.callers.iter().all(Caller::is_done)
+            && live.all(|executed| Some(executed) == first)
     }
 
-    fn live(&self) -> impl Iterator<Item = &Node> {
+    pub(crate) fn frontier(&self) -> Sequence {
+        self.live().map(Node::executed).max().unwrap_or_default()
+    }
+
+    /// INV14: what waits when the faults end is executed within the bound.
+    fn watch_progress(&mut self) -> Option<Verdict> {
+        let frontier = self.frontier();
+        let healed = self.healed.as_mut()?;
+        if !healed.waiting || healed.progress.is_some() {
+            return None;
+        }
+        if frontier > healed.executed {
+            healed.progress = Some(self.now);
+        } else if self.now > healed.due && self.callers.iter().any(|caller| caller.unresolved() > 0)
+        {
+            let late = self.now - healed.at;
+            return Some(Verdict::NoProgress(format!(
+                "INV14: nothing was executed within {} ms of the last fault",
+                late / MILLIS
+            )));
+        }
+        None
+    }
+
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| !node.is_crashed() && !node.is_traitor())
     }
 
@@ -227,12 +281,14 @@ impl Simulation {
     }
 
     fn give_up(&self) -> Verdict {
-        if self.options.primary_crashes() {
-            return Verdict::SafeWithoutPrimary;
-        }
-        let executed: Vec<u64> = self.nodes.iter().map(|node| node.executed().0).collect();
+        let frontier = self.frontier();
+        let behind = self.live().filter(|node| node.executed() < frontier);
+        let behind: Vec<_> =
+            behind.map(|node| (node.replica().id(), node.replica().summary())).collect();
         let open: usize = self.callers.iter().map(Caller::open).sum();
-        Verdict::NoProgress(format!("{open} requests open, replicas executed {executed:?}"))
+        Verdict::NoProgress(format!(
+            "{open} requests open, the furthest executed {frontier}, behind it {behind:?}"
+        ))
     }
 
     fn note(&mut self, event: &Event) {
@@ -247,17 +303,21 @@ impl Simulation {
         }
     }
 
-    fn process(&mut self, event: Event) {
+    pub(crate) fn process(&mut self, event: Event) {
         match event {
+            event if self.is_paused(&event) => self.put_aside(event),
             Event::Frame { from, to, frame } if !self.network.is_cut(from, to) => {
                 self.on_frame(from, to, &frame);
             }
             Event::Frame { .. } => {}
-            Event::Durable { replica, up_to } => {
-                self.with_node(replica, |node, now, fx| node.on_durable(now, up_to, fx));
+            Event::Durable { replica, up_to, life } => {
+                self.with_life(replica, life, |node, now, fx| node.on_durable(now, up_to, fx));
             }
-            Event::Executor { replica } => {
-                self.with_node(replica, |node, now, fx| node.on_executor(now, fx));
+            Event::Executor { replica, life } => {
+                self.with_life(replica, life, |node, now, fx| node.on_executor(now, fx));
+            }
+            Event::Transfer { replica, life } => {
+                self.with_life(replica, life, |node, now, fx| node.on_transfer(now, fx));
             }
             Event::Wake { place: Place::Replica(replica) } => {
                 self.with_node(replica, |node, now, fx| node.on_wake(now, fx));
@@ -274,14 +334,17 @@ impl Simulation {
                     self.network.faults.crashes += 1;
                 }
             }
-            Event::Partition => {
-                self.network.partition(self.options.replicas, &mut self.random);
-                let next = self.random.between(10, 2000) * MILLIS;
-                if self.now + next < self.options.heal_at {
-                    self.schedule(next, Event::Partition);
+            Event::Restart { replica } => self.restart(replica),
+            Event::Resume { replica } => self.resume(replica),
+            Event::Fault => self.on_fault(),
+            Event::Flap => {
+                self.network.flap();
+                if self.network.is_flapping() {
+                    let next = self.random.between(1, 100) * MILLIS;
+                    self.schedule(next, Event::Flap);
                 }
             }
-            Event::Heal => self.network.heal(),
+            Event::Heal => self.heal(),
         }
     }
 
@@ -299,19 +362,39 @@ impl Simulation {
         }
     }
 
-    fn node_mut(&mut self, replica: ReplicaId) -> Option<&mut Node> {
+    fn with_life(
+        &mut self,
+        replica: ReplicaId,
+        life: u32,
+        act: impl FnOnce(&mut Node, u64, &mut Vec<Effect>),
+    ) {
+        if self.node_mut(replica).is_some_and(|node| node.life() == life) {
+            self.with_node(replica, act);
+        }
+    }
+
+    pub(crate) fn node_mut(&mut self, replica: ReplicaId) -> Option<&mut Node> {
         usize::try_from(replica.0).ok().and_then(|index| self.nodes.get_mut(index))
     }
 
-    fn with_node(
+    pub(crate) fn with_node(
+        &mut self,
+        replica: ReplicaId,
+        act: impl FnOnce(&mut Node, u64, &mut Vec<Effect>),
+    ) {
+        if self.node_mut(replica).is_some_and(|node| !node.is_crashed()) {
+            self.with_crashed(replica, act);
+        }
+    }
+
+    /// The same for a replica that may be stopped: to start it again.
+    pub(crate) fn with_crashed(
         &mut self,
         replica: ReplicaId,
         act: impl FnOnce(&mut Node, u64, &mut Vec<Effect>),
     ) {
         let now = self.now;
-        let Some(node) = self.node_mut(replica).filter(|node| !node.is_crashed()) else {
-            return;
-        };
+        let Some(node) = self.node_mut(replica) else { return };
         let mut effects = Vec::new();
         act(node, now, &mut effects);
         self.carry_out(Place::Replica(replica), effects);

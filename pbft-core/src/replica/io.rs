@@ -128,8 +128,10 @@ pub enum Action {
         below: Sequence,
     },
     /// Have the state of this stable checkpoint transferred and installed, and report
-    /// [`Input::Restored`]. Given again with a newer proof while one is under way: then the older may
-    /// be given up, if its donors have.
+    /// [`Input::Restored`]. Nothing is given to the state's owner before that. Given again with a newer
+    /// proof while a transfer is under way: then the older may be given up, if its donors have
+    /// ([`crate::transfer::Transfer::offer`]); once its result is on its way to the state's owner, no other
+    /// is begun before `Restored`, which brings the action again if it is still needed.
     Restore {
         /// Everything installed must hang from it.
         proof: StableProof,

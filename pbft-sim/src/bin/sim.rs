@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pbft_sim::{Faults, Options, Report, SECONDS, Simulation, Verdict};
+use pbft_sim::{Faults, Goals, Options, Report, SECONDS, Simulation, Verdict};
 
 /// Simulate PBFT clusters under faults and check them.
 #[derive(Parser)]
@@ -77,7 +77,7 @@ fn code(report: &Report, same: bool) -> u8 {
         Verdict::Violated(_) => 1,
         _ if !same => 1,
         Verdict::NoProgress(_) => 3,
-        Verdict::Pass | Verdict::SafeWithoutPrimary => 0,
+        Verdict::Pass => 0,
     }
 }
 
@@ -98,6 +98,7 @@ fn one(arguments: &Arguments, seed: u64) -> ExitCode {
         seconds(report.time)
     );
     println!("{}", show(&report.faults));
+    println!("{}", show_goals(&report.goals));
     println!("evidence: {}", report.evidence);
     println!("trace: {}", report.trace);
     if !same {
@@ -110,12 +111,14 @@ fn one(arguments: &Arguments, seed: u64) -> ExitCode {
 #[derive(Default)]
 struct Totals {
     passed: u64,
-    without_primary: u64,
     failures: Vec<(u64, u8, String)>,
     slots: u64,
     committed: u64,
     time: u64,
     faults: Faults,
+    goals: Goals,
+    progress: Vec<u64>,
+    recovered: Vec<u64>,
     usage: Option<String>,
 }
 
@@ -168,11 +171,13 @@ impl Totals {
                 self.failures.push((seed, code, what));
             }
         }
-        self.without_primary += u64::from(report.verdict == Verdict::SafeWithoutPrimary);
         self.slots += report.slots.0;
         self.committed += report.committed;
         self.time += report.time;
         self.faults.add(&report.faults);
+        self.goals.add(&report.goals);
+        self.progress.extend(report.first_progress);
+        self.recovered.extend(report.recovered);
     }
 
     fn print(&self, elapsed: f64) {
@@ -185,14 +190,16 @@ impl Totals {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = runs as f64 / elapsed.max(1e-9);
         println!(
-            "{} slots, {} requests, {:.0} simulated seconds in {elapsed:.1} s: {rate:.1} seeds/s; \
-             {} judged for safety only",
+            "{} slots, {} requests, {:.0} simulated seconds in {elapsed:.1} s: {rate:.1} seeds/s",
             self.slots,
             self.committed,
             seconds(self.time),
-            self.without_primary
         );
         println!("{}", show(&self.faults));
+        println!("{}", show_goals(&self.goals));
+        println!("recovery after the last fault, in simulated milliseconds:");
+        println!("  first request executed: {}", distribution(&self.progress));
+        println!("  everything done, everyone level: {}", distribution(&self.recovered));
         println!("{} passed, {failed} failed", self.passed);
     }
 }
@@ -203,15 +210,38 @@ fn seconds(micros: u64) -> f64 {
 }
 
 fn show(faults: &Faults) -> String {
+    let drawn = faults.clone().counters().map(|(name, count)| format!("{count} {name}"));
     format!(
-        "faults: {} lost, {} duplicated, {} corrupted, {} slowed, {} cut by {} partitions, {} crashes",
+        "messages: {} lost, {} duplicated, {} corrupted, {} slowed, {} cut off\nfaults: {}",
         faults.lost,
         faults.duplicated,
         faults.corrupted,
         faults.slowed,
         faults.partitioned,
-        faults.partitions,
-        faults.crashes
+        drawn.join(", ")
+    )
+}
+
+fn show_goals(goals: &Goals) -> String {
+    let seen = goals.clone().counters().map(|(name, count)| format!("{count} {name}"));
+    format!("seen: {}", seen.join(", "))
+}
+
+/// Least, median, nine in ten, all but one in a hundred, most.
+fn distribution(micros: &[u64]) -> String {
+    let mut sorted = micros.to_vec();
+    sorted.sort_unstable();
+    let at = |per_mille: usize| {
+        let index = sorted.len().saturating_sub(1) * per_mille / 1000;
+        sorted.get(index).map_or(0, |micros| micros / 1000)
+    };
+    let (least, most) = (at(0), at(1000));
+    format!(
+        "min {least}, p50 {}, p90 {}, p99 {}, max {most} ({} runs)",
+        at(500),
+        at(900),
+        at(990),
+        sorted.len()
     )
 }
 

@@ -1,15 +1,15 @@
 //! INV5: an operation changes a replica's state at most once, counted where it does: in the application.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use pbft_core::types::{ClientId, ReplicaId, RequestNumber};
+use pbft_core::types::{ClientId, ReplicaId, RequestNumber, Sequence};
 
 use super::{Checker, Observation};
 
 /// Every operation of a simulation carries its client, number and index in its bytes.
 #[derive(Default)]
-pub(super) struct AtMostOnce(BTreeSet<(ReplicaId, ClientId, RequestNumber, Bytes)>);
+pub(super) struct AtMostOnce(BTreeMap<(ReplicaId, ClientId, RequestNumber, Bytes), Sequence>);
 
 impl Checker for AtMostOnce {
     fn name(&self) -> &'static str {
@@ -17,11 +17,17 @@ impl Checker for AtMostOnce {
     }
 
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
-        let Observation::Operation { replica, entry } = observation else {
-            return Ok(());
+        let (replica, entry) = match observation {
+            Observation::Operation { replica, entry } => (replica, entry),
+            // The state is another one now: what follows that slot has not been executed on it yet.
+            Observation::Restored { replica, sequence } => {
+                self.0.retain(|(of, ..), at| of != replica || *at <= *sequence);
+                return Ok(());
+            }
+            _ => return Ok(()),
         };
         let key = (*replica, entry.client, entry.number, entry.operation.clone());
-        if self.0.insert(key) {
+        if self.0.insert(key, entry.sequence).is_none() {
             return Ok(());
         }
         Err(format!("{replica:?} executed twice: {entry:?}"))
@@ -30,8 +36,6 @@ impl Checker for AtMostOnce {
 
 #[cfg(test)]
 mod tests {
-    use pbft_core::types::Sequence;
-
     use super::*;
     use crate::ledger::Entry;
 

@@ -13,6 +13,8 @@ impl Checker for Quiet {
         match observation {
             Observation::Resent { .. }
             | Observation::Relayed { .. }
+            | Observation::ViewEntered { .. }
+            | Observation::Restoring { .. }
             | Observation::Accused { .. }
             | Observation::Refused { .. } => Err(format!("{observation:?}")),
             _ => Ok(()),

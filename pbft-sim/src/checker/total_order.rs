@@ -41,6 +41,12 @@ impl Checker for TotalOrder {
                 }
                 *last = *sequence;
             }
+            // By transfer or by restart: from here on it goes on after that slot.
+            Observation::Restored { replica, sequence } => {
+                let before = self.agreed.iter().filter(|entry| entry.sequence <= *sequence).count();
+                self.operations.insert(*replica, before);
+                self.slots.insert(*replica, *sequence);
+            }
             _ => {}
         }
         Ok(())
