@@ -7,13 +7,16 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use bytes::Bytes;
-use pbft_core::message::{Batch, ReplicaMessage};
+use pbft_core::archive::Snapshot;
+use pbft_core::cluster::Cluster;
+use pbft_core::message::{Batch, ReplicaMessage, Reply};
 use pbft_core::replica::Input;
 use pbft_core::state::ReplicatedState;
-use pbft_core::types::{ClientId, Digest, RequestNumber, Sequence, View};
+use pbft_core::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, View};
 use pbft_core::wire;
 use tokio::sync::mpsc as async_mpsc;
 
+use crate::archivist::{Archivist, Task};
 use crate::error::NodeError;
 
 /// What the executor is asked to do, in order.
@@ -23,19 +26,21 @@ pub(crate) enum Command {
         batch: Option<Arc<Batch>>,
         view: View,
     },
-    Snapshot {
-        sequence: Sequence,
-    },
+    Snapshot,
     Answer {
         client: ClientId,
         number: RequestNumber,
         digest: Digest,
         view: View,
     },
+    /// Replace the state by a transferred one.
+    Restore(Box<Snapshot>),
     /// Take the digest for a status report to this client.
     Report {
         client: ClientId,
     },
+    /// End the thread: the archivist holds a sender too, so the channel does not end by itself.
+    Stop,
 }
 
 /// What it reports.
@@ -46,6 +51,8 @@ pub(crate) enum Event {
     Reply { client: ClientId, frame: Bytes },
     /// For a status report.
     Digest { client: ClientId, executed: Sequence, digest: Digest },
+    /// A frame of a state transfer, for a peer.
+    Transfer { peer: ReplicaId, frame: Bytes },
     /// The state cannot go on.
     Failed(NodeError),
 }
@@ -60,9 +67,10 @@ impl Command {
 /// Answers and reports waiting behind a slow `execute`; more are dropped, and clients ask again.
 const FAVOURS_MAX: usize = 1024;
 
-/// Handle of the executor's thread. It ends when this is dropped.
+/// Handle of the executor's thread and of the archivist's. Both end when this is dropped.
 pub(crate) struct Executor {
     commands: mpsc::Sender<Command>,
+    archivist: Archivist,
     favours: Arc<AtomicUsize>,
 }
 
@@ -70,18 +78,28 @@ impl Executor {
     /// Starts the thread. Its queues are bounded: no more slots are given to it than the window holds, and
     /// what clients can ask for has a bound of its own.
     pub(crate) fn start(
-        name: String,
+        id: ReplicaId,
+        cluster: &Arc<Cluster>,
         state: ReplicatedState,
     ) -> Result<(Executor, async_mpsc::UnboundedReceiver<Event>), NodeError> {
         let (commands, incoming) = mpsc::channel();
         let (events, outgoing) = async_mpsc::unbounded_channel();
         let favours = Arc::new(AtomicUsize::new(0));
         let done = Arc::clone(&favours);
+        let (to_executor, to_archivist) = (commands.clone(), events.clone());
+        let (archivist, _) = Archivist::start(id, Arc::clone(cluster), to_executor, to_archivist)?;
+        let owner =
+            Owner { state, cluster: Arc::clone(cluster), events, archivist: archivist.clone() };
         thread::Builder::new()
-            .name(name)
-            .spawn(move || run(state, &incoming, &events, &done))
+            .name(format!("execute-{id}"))
+            .spawn(move || run(owner, &incoming, &done))
             .map_err(NodeError::Start)?;
-        Ok((Executor { commands, favours }, outgoing))
+        Ok((Executor { commands, archivist, favours }, outgoing))
+    }
+
+    /// The thread that keeps snapshots.
+    pub(crate) fn archivist(&self) -> &Archivist {
+        &self.archivist
     }
 
     /// Gives the next command. A thread that is gone has reported why.
@@ -94,63 +112,85 @@ impl Executor {
     }
 }
 
-fn run(
-    mut state: ReplicatedState,
-    incoming: &mpsc::Receiver<Command>,
-    events: &async_mpsc::UnboundedSender<Event>,
-    favours: &AtomicUsize,
-) {
+impl Drop for Executor {
+    fn drop(&mut self) {
+        let _ = self.commands.send(Command::Stop);
+    }
+}
+
+struct Owner {
+    state: ReplicatedState,
+    cluster: Arc<Cluster>,
+    events: async_mpsc::UnboundedSender<Event>,
+    archivist: Archivist,
+}
+
+fn run(mut owner: Owner, incoming: &mpsc::Receiver<Command>, favours: &AtomicUsize) {
     while let Ok(command) = incoming.recv() {
+        if matches!(command, Command::Stop) {
+            return;
+        }
         if command.is_a_favour() {
             favours.fetch_sub(1, Ordering::Relaxed);
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| obey(&mut state, command, events)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| owner.obey(command)));
         let failure = match outcome {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error,
             Err(panic) => NodeError::ApplicationPanicked {
-                slot: state.last_applied().0,
+                slot: owner.state.last_applied().0,
                 message: panic_message(&*panic),
             },
         };
-        let _ = events.send(Event::Failed(failure));
+        let _ = owner.events.send(Event::Failed(failure));
         return;
     }
 }
 
-fn obey(
-    state: &mut ReplicatedState,
-    command: Command,
-    events: &async_mpsc::UnboundedSender<Event>,
-) -> Result<(), NodeError> {
+impl Owner {
     // A receiver that is gone means that the node is stopping; the loop ends with its sender.
-    let tell = |event| drop(events.send(event));
-    match command {
-        Command::Execute { sequence, batch, view } => {
-            let applied = state.apply(sequence, batch.as_deref(), view)?;
-            for reply in applied.replies {
-                let client = reply.client;
-                let frame = wire::encode(&ReplicaMessage::Reply(reply));
-                tell(Event::Reply { client, frame });
-            }
-            tell(Event::Input(Input::Executed { sequence, consumed: applied.consumed }));
-        }
-        Command::Snapshot { sequence } => {
-            let digest = state.digest()?;
-            tell(Event::Input(Input::Snapshotted { sequence, digest }));
-        }
-        Command::Answer { client, number, digest, view } => {
-            if let Some(reply) = state.kept_reply(client, number, digest, view) {
-                let frame = wire::encode(&ReplicaMessage::Reply(reply));
-                tell(Event::Reply { client, frame });
-            }
-        }
-        Command::Report { client } => {
-            let digest = state.digest()?;
-            tell(Event::Digest { client, executed: state.last_applied(), digest });
-        }
+    fn tell(&self, event: Event) {
+        drop(self.events.send(event));
     }
-    Ok(())
+
+    fn reply(&self, reply: Reply) {
+        let client = reply.client;
+        let frame = wire::encode(&ReplicaMessage::Reply(reply));
+        self.tell(Event::Reply { client, frame });
+    }
+
+    fn obey(&mut self, command: Command) -> Result<(), NodeError> {
+        match command {
+            Command::Execute { sequence, batch, view } => {
+                let applied = self.state.apply(sequence, batch.as_deref(), view)?;
+                applied.replies.into_iter().for_each(|reply| self.reply(reply));
+                let consumed = applied.consumed;
+                self.tell(Event::Input(Input::Executed { sequence, consumed }));
+            }
+            // Only what changed is collected here; it is hashed elsewhere, and execution goes on.
+            Command::Snapshot => {
+                let frozen = self.state.freeze()?;
+                self.archivist.give(Task::Checkpoint(frozen));
+            }
+            Command::Restore(snapshot) => {
+                let consumed = self.state.restore(&snapshot)?;
+                let (sequence, digest) = (snapshot.sequence, snapshot.digest(&self.cluster));
+                self.archivist.give(Task::Installed(snapshot));
+                self.tell(Event::Input(Input::Restored { sequence, digest, consumed }));
+            }
+            Command::Answer { client, number, digest, view } => {
+                if let Some(reply) = self.state.kept_reply(client, number, digest, view) {
+                    self.reply(reply);
+                }
+            }
+            Command::Report { client } => {
+                let frozen = self.state.freeze()?;
+                self.archivist.give(Task::Report { client, frozen });
+            }
+            Command::Stop => {}
+        }
+        Ok(())
+    }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

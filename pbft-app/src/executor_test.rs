@@ -1,5 +1,5 @@
 use pbft_core::application::{Application, Context};
-use pbft_core::cluster::{Cluster, ClusterConfig};
+use pbft_core::cluster::ClusterConfig;
 use pbft_core::limits::Constants;
 use pbft_core::message::{Operations, Refusal, Request, RequestBody};
 use pbft_core::pages::Pages;
@@ -33,8 +33,9 @@ fn start() -> (Executor, async_mpsc::UnboundedReceiver<Event>, mpsc::Sender<()>)
     });
     let (go, wait) = mpsc::channel();
     // The receiver is not Sync, and need not be: the executor's thread owns it.
-    let state = ReplicatedState::new(Arc::new(cluster.unwrap()), Box::new(Slow(wait)));
-    let (executor, events) = Executor::start("test".to_owned(), state).unwrap();
+    let cluster = Arc::new(cluster.unwrap());
+    let state = ReplicatedState::new(Arc::clone(&cluster), Box::new(Slow(wait)));
+    let (executor, events) = Executor::start(ReplicaId(0), &cluster, state).unwrap();
     (executor, events, go)
 }
 

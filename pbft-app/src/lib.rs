@@ -30,6 +30,7 @@
 pub struct Readme;
 
 pub mod application;
+mod archivist;
 pub mod client;
 pub mod config;
 pub mod directory;

@@ -12,17 +12,18 @@ use pbft_core::cluster::Cluster;
 use pbft_core::crypto::Ed25519Signer;
 use pbft_core::limits::Limits;
 use pbft_core::message::{Message, ReplicaMessage, Report, Statement};
-use pbft_core::replica::{Action, Input, Replica, Summary, To, Verdict, ViewEntered};
+use pbft_core::replica::{Action, Input, Record, Replica, Summary, To, Verdict, ViewEntered};
 use pbft_core::signed::sign_message;
 use pbft_core::state::ReplicatedState;
 use pbft_core::types::{ClientId, Digest, Instant, ReplicaId, Sequence, Time, WallTime};
 use pbft_core::wire;
-use pbft_net::gate::{FromClient, Gate};
+use pbft_net::gate::{FromClient, FromPeer, Gate};
 use pbft_net::{
     Lane, Network, Node as Peer, Received, ReplicaNetworkConfig, ReplicaSockets, TlsKey,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::archivist::Task;
 use crate::config::Deployment;
 use crate::error::{ConfigurationError, NodeError};
 use crate::executor::{Command, Event, Executor};
@@ -190,7 +191,7 @@ impl Host {
         };
         let replica = make(id, Arc::clone(&cluster), limits).map_err(ConfigurationError::from)?;
         let state = ReplicatedState::new(Arc::clone(&cluster), application);
-        let (executor, events) = Executor::start(format!("execute-{id}"), state)?;
+        let (executor, events) = Executor::start(id, &cluster, state)?;
         let tls_key = TlsKey::from_seed(keys.tls_seed()).map_err(ConfigurationError::from)?;
         let network = Network::replica(
             sockets,
@@ -249,6 +250,9 @@ impl Host {
             Event::Input(input) => self.drive(input)?,
             Event::Reply { client, frame } => self.send_client(client, frame),
             Event::Digest { client, executed, digest } => self.report(client, executed, digest),
+            Event::Transfer { peer, frame } => {
+                self.network.send(Peer::Replica(peer), Lane::Transfer, frame);
+            }
             Event::Failed(error) => return Err(error),
         }
         Ok(())
@@ -277,7 +281,11 @@ impl Host {
     fn on_peer_frames(&mut self, peer: ReplicaId, frames: &[Bytes]) -> Result<(), NodeError> {
         for frame in frames {
             match self.gate.pass_peer(&self.replica, frame) {
-                Ok(verified) => self.drive(Input::Deliver(verified))?,
+                Ok(FromPeer::Protocol(verified)) => self.drive(Input::Deliver(verified))?,
+                Ok(FromPeer::Ask(ask)) => self.executor.archivist().give(Task::Serve { peer, ask }),
+                Ok(FromPeer::Part(part)) => {
+                    self.executor.archivist().give(Task::Take { donor: peer, part });
+                }
                 Err(rejection) if rejection.is_malice() => {
                     tracing::warn!(replica = %self.id, %peer, %rejection, "refused, connection closed");
                     self.network.penalize(Peer::Replica(peer), rejection.name());
@@ -337,7 +345,12 @@ impl Host {
 
     fn perform(&mut self, action: Action, inputs: &mut VecDeque<Input>) -> Result<(), NodeError> {
         match action {
-            Action::Persist { id, record } => self.storage.append(id, record)?,
+            Action::Persist { id, record } => {
+                if let Record::Stable(proof) = &record {
+                    self.executor.archivist().give(Task::Stable(proof.sequence()));
+                }
+                self.storage.append(id, record)?;
+            }
             Action::Say { to, statement, batch } => {
                 let own = to == To::All
                     && !matches!(statement, Statement::Status(_) | Statement::Fetch(_));
@@ -351,7 +364,7 @@ impl Host {
             Action::Execute { sequence, batch, view } => {
                 self.executor.give(Command::Execute { sequence, batch, view });
             }
-            Action::Snapshot { sequence } => self.executor.give(Command::Snapshot { sequence }),
+            Action::Snapshot { .. } => self.executor.give(Command::Snapshot),
             Action::Answer { client, number, digest, view } => {
                 self.executor.give(Command::Answer { client, number, digest, view });
             }
@@ -362,6 +375,7 @@ impl Host {
             Action::Restore { proof } => {
                 let sequence = proof.sequence();
                 tracing::info!(replica = %self.id, %sequence, "behind: state transfer wanted");
+                self.executor.archivist().give(Task::Restore(proof));
             }
             Action::Diverged { after, sequence, own, agreed } => {
                 tracing::error!(

@@ -42,6 +42,9 @@ const ASKS_PER_DONOR: usize = 4;
 const WANTED_MAX: usize = 4096;
 /// How long a donor may take for one ask.
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
+/// A donor that let so many deadlines pass is not asked again before all others failed as well: it may
+/// be down, and must not be what a transfer waits for (PITFALLS G6).
+const MISSED_MAX: u32 = 3;
 /// After all donors failed: how long until all are tried again; doubles up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(200);
 /// The longest pause between rounds of donors.
@@ -280,6 +283,12 @@ struct Donor {
     liar: bool,
 }
 
+impl Donor {
+    fn is_usable(&self) -> bool {
+        !self.gone && !self.liar && self.missed < MISSED_MAX
+    }
+}
+
 /// Something to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Job {
@@ -392,7 +401,9 @@ impl Transfer {
         }
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
-            self.donors.values_mut().for_each(|donor| donor.gone = false);
+            for donor in self.donors.values_mut() {
+                (donor.gone, donor.missed) = (false, 0);
+            }
             if self.donors.values().all(|donor| donor.liar) {
                 self.donors.values_mut().for_each(|donor| donor.liar = false);
             }
@@ -560,6 +571,7 @@ impl Transfer {
         for donor in self.donors.values_mut() {
             donor.in_flight = 0;
             donor.gone = false;
+            donor.missed = 0;
         }
         // Every donor is asked for the heads, so that each keeps the snapshot from now on.
         let head = Job { what: What::Head, proven: Digest::NULL };
@@ -604,7 +616,7 @@ impl Transfer {
         let order = (0..count).map(|step| (self.turn + step).checked_rem(count).unwrap_or(0));
         let free = order
             .filter_map(|at| self.donors.iter().nth(at))
-            .filter(|(_, donor)| !donor.gone && !donor.liar && donor.in_flight < ASKS_PER_DONOR);
+            .filter(|(_, donor)| donor.is_usable() && donor.in_flight < ASKS_PER_DONOR);
         let (chosen, _) = free.min_by_key(|(_, donor)| (donor.missed, donor.in_flight))?;
         let chosen = *chosen;
         self.turn = self.donors.keys().position(|id| *id == chosen).unwrap_or(0) + 1;
@@ -612,7 +624,7 @@ impl Transfer {
     }
 
     fn ask(&mut self, now: Instant, out: &mut Vec<TransferAction>) {
-        if self.donors.values().all(|donor| donor.gone || donor.liar) {
+        if !self.donors.values().any(Donor::is_usable) {
             self.give_up_on_donors(now);
         }
         if self.retry_at.is_some() {

@@ -161,64 +161,31 @@ fn g2_a_donor_that_speaks_of_a_higher_checkpoint_moves_nothing() {
     assert_eq!(digest_of(&world, &course), Some(proof.checkpoint.digest));
 }
 
+fn nodes(part: &mut PartOf, lie: impl FnOnce(&mut Vec<Digest>)) {
+    if let PartOf::Nodes { digests, .. } = part {
+        lie(digests);
+    }
+}
+
+fn pages(part: &mut PartOf, least: usize, lie: impl FnOnce(&mut Vec<(u32, Bytes)>)) {
+    match part {
+        PartOf::Pages { pages, .. } if pages.len() >= least => lie(pages),
+        _ => {}
+    }
+}
+
 /// PITFALLS G3: wrong nodes, wrong pages, wrong order, too much: found on arrival.
 #[test]
 fn g3_every_wrong_part_is_found_on_arrival_and_its_donor_left() {
     let world = World::new(4);
     type Lie = fn(&mut PartOf);
     let lies: [(Lie, PartFault); 6] = [
-        (
-            |part| {
-                if let PartOf::Nodes { digests, .. } = part {
-                    digests[1].0[0] ^= 1
-                }
-            },
-            PartFault::Nodes,
-        ),
-        (
-            |part| {
-                if let PartOf::Nodes { digests, .. } = part {
-                    digests.pop();
-                }
-            },
-            PartFault::Nodes,
-        ),
-        (
-            |part| {
-                if let PartOf::Nodes { digests, .. } = part {
-                    digests.swap(0, 1)
-                }
-            },
-            PartFault::Nodes,
-        ),
-        (
-            |part| {
-                if let PartOf::Pages { pages, .. } = part {
-                    pages[0].1 = Bytes::from_static(b"?")
-                }
-            },
-            PartFault::Page,
-        ),
-        (
-            |part| {
-                if let PartOf::Pages { pages, .. } = part {
-                    if pages.len() > 2 {
-                        pages.swap(1, 2)
-                    }
-                }
-            },
-            PartFault::Unasked,
-        ),
-        (
-            |part| {
-                if let PartOf::Pages { pages, .. } = part {
-                    if pages.len() > 1 {
-                        pages[1].0 += 1_000;
-                    }
-                }
-            },
-            PartFault::Unasked,
-        ),
+        (|part| nodes(part, |digests| digests[1].0[0] ^= 1), PartFault::Nodes),
+        (|part| nodes(part, |digests| digests.truncate(1)), PartFault::Nodes),
+        (|part| nodes(part, |digests| digests.swap(0, 1)), PartFault::Nodes),
+        (|part| pages(part, 1, |list| list[0].1 = Bytes::from_static(b"?")), PartFault::Page),
+        (|part| pages(part, 3, |list| list.swap(1, 2)), PartFault::Unasked),
+        (|part| pages(part, 2, |list| list[1].0 += 1_000), PartFault::Unasked),
     ];
     for (lie, fault) in lies {
         let (mut archive, proof, _) = donor(&world, 300);
@@ -290,6 +257,19 @@ fn g4_when_no_donor_holds_it_any_more_the_later_proof_is_the_target() {
     assert_eq!(course.blamed, vec![]);
     let fetched = course.transfer.progress().fetched;
     assert!(fetched <= 3_000 + 3, "pages were fetched twice: {fetched}");
+}
+
+/// PITFALLS G6: a donor that is down must not be what the transfer waits for.
+#[test]
+fn g6_with_one_donor_down_and_the_snapshot_gone_elsewhere_the_later_proof_is_the_target() {
+    let world = World::new(4);
+    let (mut archive, proof, _) = donor(&world, 10);
+    let digest = proof.checkpoint.digest;
+    let old = world.stable(TARGET - 4, Digest([7; 32]));
+    let mut course = Course::new(&world, old, Snapshot::default());
+    course.transfer.offer(proof);
+    course.run(1_000, |from, ask| (from.0 != 0).then(|| archive.answer(Instant(1), ask)));
+    assert_eq!(digest_of(&world, &course), Some(digest));
 }
 
 #[test]

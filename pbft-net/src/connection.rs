@@ -186,7 +186,7 @@ async fn serve(admitted: Admitted, port: Port, writer: SendStream, reader: LaneR
     let mut reading = pin!(read(&admitted, port, reader));
     let (fault, has_read_all) = tokio::select! {
         fault = &mut reading => (fault, true),
-        fault = write(&admitted, writer) => (fault, false),
+        fault = write(&admitted, port, writer) => (fault, false),
         error = connection.closed() => (Fault::Lost(error), false),
     };
     admitted.stop_sending();
@@ -218,24 +218,20 @@ async fn serve(admitted: Admitted, port: Port, writer: SendStream, reader: LaneR
     }
 }
 
-/// Reads both lanes for ever, or until one is at fault.
+/// Reads all lanes for ever, or until one is at fault.
 async fn read(admitted: &Admitted, port: Port, urgent: LaneReader) -> Fault {
     let Admitted { shared, link } = admitted;
     let connection = &link.connection;
-    let deadline = shared.limits.message_deadline;
-    let bytes_max = |lane| shared.limits.lane(port, lane).frame_bytes_max;
-    let urgent = async {
-        drained(urgent.run(Lane::Urgent, bytes_max(Lane::Urgent), deadline, admitted).await)
+    let run = |reader: LaneReader, lane| {
+        let bytes_max = shared.limits.lane(port, lane).frame_bytes_max;
+        reader.run(lane, bytes_max, shared.limits.message_deadline, admitted)
     };
-    let bulk = async {
-        let begun = match connection.accept_uni().await {
-            Ok(stream) => LaneReader::begin(stream, Lane::Bulk).await,
-            Err(error) => Err(Fault::Lost(error)),
-        };
-        let reader = match begun {
-            Ok(reader) => reader,
-            Err(fault) => return drained(Err(fault)),
-        };
+    let begin = async |lane| match connection.accept_uni().await {
+        Ok(stream) => LaneReader::begin(stream, lane).await,
+        Err(error) => Err(Fault::Lost(error)),
+    };
+    // The last lane of the port, and nothing after it.
+    let last = async |reader: LaneReader, lane| {
         let extra = async {
             match connection.accept_uni().await {
                 Ok(_) => Err(Fault::Ours(CloseCode::BadStream, "one stream too many".into())),
@@ -243,15 +239,33 @@ async fn read(admitted: &Admitted, port: Port, urgent: LaneReader) -> Fault {
                 Err(_) => pending().await,
             }
         };
-        let ended = tokio::select! {
-            ended = reader.run(Lane::Bulk, bytes_max(Lane::Bulk), deadline, admitted) => ended,
+        tokio::select! {
+            ended = run(reader, lane) => ended,
             ended = extra => ended,
-        };
-        drained(ended)
+        }
     };
-    match tokio::try_join!(urgent, bulk) {
+    let urgent = async { drained(run(urgent, Lane::Urgent).await) };
+    let others = async {
+        let bulk = match begin(Lane::Bulk).await {
+            Ok(reader) => reader,
+            Err(fault) => return drained(Err(fault)),
+        };
+        if port == Port::Client {
+            return drained(last(bulk, Lane::Bulk).await);
+        }
+        let transfer = async {
+            match begin(Lane::Transfer).await {
+                Ok(reader) => drained(last(reader, Lane::Transfer).await),
+                Err(fault) => drained(Err(fault)),
+            }
+        };
+        let bulk = async { drained(run(bulk, Lane::Bulk).await) };
+        let (bulk, transfer) = tokio::try_join!(bulk, transfer)?;
+        Ok(bulk.or(transfer))
+    };
+    match tokio::try_join!(urgent, others) {
         Ok((Some(error), _) | (_, Some(error))) => Fault::Lost(error),
-        // Both lanes ended: the other end shuts down, and closes when it is done.
+        // All lanes ended: the other end shuts down, and closes when it is done.
         Ok((None, None)) => Fault::Lost(connection.closed().await),
         Err(fault) => fault,
     }
@@ -267,18 +281,31 @@ fn drained(ended: Result<(), Fault>) -> Result<Option<ConnectionError>, Fault> {
     }
 }
 
-/// Writes both lanes until one is at fault, or our network closes and everything has arrived.
-async fn write(admitted: &Admitted, urgent: SendStream) -> Fault {
+/// Writes all lanes until one is at fault, or our network closes and everything has arrived.
+async fn write(admitted: &Admitted, port: Port, urgent: SendStream) -> Fault {
     let Admitted { shared, link } = admitted;
     let counters = &shared.counters;
     let written = async {
         let bulk = open(&link.connection, Lane::Bulk).await?;
-        let (urgent, bulk) = tokio::try_join!(
-            link.queues.urgent.write_to(urgent, counters),
-            link.queues.bulk.write_to(bulk, counters),
-        )?;
-        // A close would discard what is under way, so the acknowledgements are awaited.
-        tokio::try_join!(urgent.stopped(), bulk.stopped())?;
+        let transfer = async {
+            if port == Port::Client {
+                return Ok(());
+            }
+            let stream = open(&link.connection, Lane::Transfer).await?;
+            // What is left of a transfer at the end may be lost: it is asked for again.
+            link.queues.transfer.write_to(stream, counters).await?;
+            Ok::<(), Fault>(())
+        };
+        let both = async {
+            let (urgent, bulk) = tokio::try_join!(
+                link.queues.urgent.write_to(urgent, counters),
+                link.queues.bulk.write_to(bulk, counters),
+            )?;
+            // A close would discard what is under way, so the acknowledgements are awaited.
+            tokio::try_join!(urgent.stopped(), bulk.stopped())?;
+            Ok(())
+        };
+        tokio::try_join!(both, transfer)?;
         Ok(())
     };
     match written.await {

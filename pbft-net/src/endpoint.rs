@@ -21,7 +21,7 @@ const INCOMING_BUFFER_BYTES_ALL: u64 = 4 * 1024 * 1024;
 /// Asked of the system for each socket: bursts that overflow it look like congestion.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// One stream per lane and direction.
-const STREAMS: u32 = 2;
+const STREAMS: u32 = 3;
 
 /// The protocol name of a port, offered and demanded in the handshake. Its number is the version of
 /// everything below the frames.

@@ -14,6 +14,7 @@ use pbft_core::crypto::Verifier;
 use pbft_core::message::{ClientMessage, Message};
 use pbft_core::replica::{Reason, Replica};
 use pbft_core::signed::{self, Cache, Forgery, Verified};
+use pbft_core::transfer::{Ask, Part};
 use pbft_core::types::{ClientId, View};
 use pbft_core::wire::{self, WireError};
 
@@ -87,6 +88,17 @@ fn forgery_name(forgery: &Forgery) -> &'static str {
     }
 }
 
+/// What a peer says, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromPeer {
+    /// Something for the replica.
+    Protocol(Verified),
+    /// It asks for a part of a snapshot; the channel tells who asks, and nothing is promised.
+    Ask(Ask),
+    /// A part of a snapshot, which a transfer proves by itself.
+    Part(Part),
+}
+
 /// What a client asks, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "moved once, from here into the replica")]
@@ -115,7 +127,7 @@ impl Gate {
     ///
     /// # Errors
     /// Why not.
-    pub fn pass_peer(&mut self, replica: &Replica, frame: &[u8]) -> Result<Verified, Rejection> {
+    pub fn pass_peer(&mut self, replica: &Replica, frame: &[u8]) -> Result<FromPeer, Rejection> {
         let outcome = self.check_peer(replica, frame);
         self.count(outcome)
     }
@@ -139,9 +151,12 @@ impl Gate {
         &self.counts
     }
 
-    fn check_peer(&mut self, replica: &Replica, frame: &[u8]) -> Result<Verified, Rejection> {
-        let message: Message = wire::decode(frame)?;
-        self.verify(replica, message)
+    fn check_peer(&mut self, replica: &Replica, frame: &[u8]) -> Result<FromPeer, Rejection> {
+        match wire::decode(frame)? {
+            Message::Ask(ask) => Ok(FromPeer::Ask(ask)),
+            Message::Part(part) => Ok(FromPeer::Part(part)),
+            message => self.verify(replica, message).map(FromPeer::Protocol),
+        }
     }
 
     fn check_client(

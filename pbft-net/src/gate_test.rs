@@ -76,7 +76,9 @@ fn what_no_correct_peer_sends_is_malice_with_a_name_and_a_count() {
 fn what_is_replayed_or_far_ahead_is_dropped_before_its_signature_is_paid_for() {
     let (mut gate, mut replica) = edge();
     let good = commit(&cluster("here"), 1);
-    let verified = gate.pass_peer(&replica, &good).unwrap();
+    let FromPeer::Protocol(verified) = gate.pass_peer(&replica, &good).unwrap() else {
+        panic!("a vote is for the replica");
+    };
     let input = pbft_core::replica::Input::Deliver(verified);
     replica.step(pbft_core::types::Time::default(), input, &mut Vec::new());
     let mut far = commit(&cluster("here"), 1_000_000);

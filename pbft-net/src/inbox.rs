@@ -96,10 +96,10 @@ impl Inbox {
         &self,
         serial: Serial,
         node: Node,
-        limits: [&LaneLimits; 2],
+        limits: [&LaneLimits; 3],
         counters: &Counters,
     ) {
-        let [urgent, bulk] = limits.map(|limits| Queue {
+        let [urgent, bulk, transfer] = limits.map(|limits| Queue {
             frames: VecDeque::new(),
             bytes: 0,
             frames_max: limits.inbound_frames_max,
@@ -115,7 +115,8 @@ impl Inbox {
         for serial in stale {
             counters.dropped_inbound.add(state.forget(serial));
         }
-        let connection = Connection { node, lanes: PerLane { urgent, bulk }, closed: false };
+        let connection =
+            Connection { node, lanes: PerLane { urgent, bulk, transfer }, closed: false };
         state.connections.insert(serial, connection);
         let presence = state.nodes.entry(node).or_default();
         presence.connections += 1;
@@ -267,7 +268,8 @@ impl State {
             presence.connections = presence.connections.saturating_sub(1);
         }
         self.announce(connection.node);
-        connection.lanes.urgent.frames.len() + connection.lanes.bulk.frames.len()
+        let lost = |lane| connection.lanes.get(lane).frames.len();
+        Lane::ALL.into_iter().map(lost).sum()
     }
 
     fn announce(&mut self, node: Node) {
@@ -288,16 +290,19 @@ impl State {
 
 impl Connection {
     fn is_empty(&self) -> bool {
-        self.lanes.urgent.frames.is_empty() && self.lanes.bulk.frames.is_empty()
+        Lane::ALL.into_iter().all(|lane| self.lanes.get(lane).frames.is_empty())
     }
 
     fn take_group(&mut self) -> Vec<Bytes> {
-        let PerLane { urgent, bulk } = &mut self.lanes;
-        let kept = bulk.frames.len().min(GROUP_BULK_MIN);
-        let mut group =
-            Vec::with_capacity((urgent.frames.len() + bulk.frames.len()).min(GROUP_FRAMES_MAX));
+        let PerLane { urgent, bulk, transfer } = &mut self.lanes;
+        // Of a transfer one frame at a time: each is large, and nothing is lost by its waiting.
+        let last = transfer.frames.len().min(1);
+        let kept = bulk.frames.len().min(GROUP_BULK_MIN) + last;
+        let all = urgent.frames.len() + bulk.frames.len() + last;
+        let mut group = Vec::with_capacity(all.min(GROUP_FRAMES_MAX));
         urgent.take(GROUP_FRAMES_MAX - kept, &mut group);
-        bulk.take(GROUP_FRAMES_MAX - group.len(), &mut group);
+        bulk.take((GROUP_FRAMES_MAX - last).saturating_sub(group.len()), &mut group);
+        transfer.take(last, &mut group);
         group
     }
 }

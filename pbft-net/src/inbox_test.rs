@@ -13,7 +13,7 @@ fn limits() -> LaneLimits {
 
 fn open(inbox: &Inbox, serial: Serial, node: Node) -> u64 {
     let counters = Counters::default();
-    inbox.open(serial, node, [&limits(), &limits()], &counters);
+    inbox.open(serial, node, [&limits(), &limits(), &limits()], &counters);
     counters.snapshot().dropped_inbound
 }
 

@@ -21,16 +21,20 @@ pub enum Lane {
     Urgent,
     /// Large or able to wait: proposals with their requests.
     Bulk,
+    /// State transfer, between replicas only: 100 MB of it must delay neither votes nor proposals
+    /// (PITFALLS J9).
+    Transfer,
 }
 
 impl Lane {
-    pub(crate) const ALL: [Self; 2] = [Self::Urgent, Self::Bulk];
+    pub(crate) const ALL: [Self; 3] = [Self::Urgent, Self::Bulk, Self::Transfer];
 
     /// The first byte of the lane's stream.
     pub(crate) fn tag(self) -> u8 {
         match self {
             Self::Urgent => 0,
             Self::Bulk => 1,
+            Self::Transfer => 2,
         }
     }
 
@@ -38,26 +42,30 @@ impl Lane {
         match self {
             Self::Urgent => 2,
             Self::Bulk => 1,
+            Self::Transfer => 0,
         }
     }
 }
 
-/// Two of something, one per lane.
+/// One of something per lane.
 #[derive(Debug, Default)]
 pub(crate) struct PerLane<T> {
     pub(crate) urgent: T,
     pub(crate) bulk: T,
+    pub(crate) transfer: T,
 }
 
 impl<T> PerLane<T> {
     pub(crate) fn new(mut make: impl FnMut(Lane) -> T) -> Self {
-        Self { urgent: make(Lane::Urgent), bulk: make(Lane::Bulk) }
+        let (urgent, bulk) = (make(Lane::Urgent), make(Lane::Bulk));
+        Self { urgent, bulk, transfer: make(Lane::Transfer) }
     }
 
     pub(crate) fn get(&self, lane: Lane) -> &T {
         match lane {
             Lane::Urgent => &self.urgent,
             Lane::Bulk => &self.bulk,
+            Lane::Transfer => &self.transfer,
         }
     }
 
@@ -65,6 +73,7 @@ impl<T> PerLane<T> {
         match lane {
             Lane::Urgent => &mut self.urgent,
             Lane::Bulk => &mut self.bulk,
+            Lane::Transfer => &mut self.transfer,
         }
     }
 }
@@ -80,6 +89,7 @@ const COALESCED_BYTES_MAX: usize = 16 * 1024;
 pub(crate) struct LaneQueue {
     frames_max: usize,
     bytes_max: usize,
+    drops_newest: bool,
     state: Mutex<QueueState>,
     filled: Notify,
 }
@@ -105,17 +115,20 @@ enum Next {
 }
 
 impl LaneQueue {
-    pub(crate) fn new(limits: &LaneLimits) -> Self {
+    pub(crate) fn new(lane: Lane, limits: &LaneLimits) -> Self {
         Self {
             frames_max: limits.outbound_frames_max,
             bytes_max: limits.outbound_bytes_max,
+            // What was asked first is waited for the longest, and nothing of a transfer is obsolete.
+            drops_newest: lane == Lane::Transfer,
             state: Mutex::default(),
             filled: Notify::new(),
         }
     }
 
     /// Adds a frame, dropping the oldest ones if there is no room: what is old is most likely
-    /// obsolete, and the protocol repairs every loss by its status exchange (PITFALLS J10).
+    /// obsolete, and the protocol repairs every loss by its status exchange (PITFALLS J10). On the
+    /// transfer lane the new one is dropped: its asker asks again.
     pub(crate) fn push(&self, frame: Bytes, counters: &Counters) {
         let mut state = self.lock();
         if state.closed {
@@ -123,6 +136,10 @@ impl LaneQueue {
             return;
         }
         while state.frames.len() >= self.frames_max || state.bytes + frame.len() > self.bytes_max {
+            if self.drops_newest {
+                counters.dropped_outbound_full.bump();
+                return;
+            }
             let Some(oldest) = state.frames.pop_front() else {
                 break;
             };

@@ -3,11 +3,10 @@ use crate::NetLimits;
 
 fn queue(frames_max: usize, bytes_max: usize) -> LaneQueue {
     let limits = NetLimits::default().peer_urgent;
-    LaneQueue::new(&LaneLimits {
-        outbound_frames_max: frames_max,
-        outbound_bytes_max: bytes_max,
-        ..limits
-    })
+    LaneQueue::new(
+        Lane::Bulk,
+        &LaneLimits { outbound_frames_max: frames_max, outbound_bytes_max: bytes_max, ..limits },
+    )
 }
 
 fn drain(queue: &LaneQueue) -> Vec<u8> {

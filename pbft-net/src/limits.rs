@@ -39,6 +39,8 @@ pub struct NetLimits {
     pub peer_urgent: LaneLimits,
     /// The bulk lane between two replicas.
     pub peer_bulk: LaneLimits,
+    /// The lane of state transfer between two replicas.
+    pub peer_transfer: LaneLimits,
     /// Each lane between a client and a replica.
     pub client: LaneLimits,
     /// Flow control between two replicas.
@@ -101,6 +103,13 @@ impl Default for NetLimits {
                 outbound_bytes_max: 32 * MIB,
                 inbound_frames_max: 1024,
                 inbound_bytes_max: 16 * MIB,
+            },
+            peer_transfer: LaneLimits {
+                frame_bytes_max: MIB,
+                outbound_frames_max: 256,
+                outbound_bytes_max: 8 * MIB,
+                inbound_frames_max: 256,
+                inbound_bytes_max: 4 * MIB,
             },
             client: LaneLimits {
                 frame_bytes_max: 2 * MIB,
@@ -237,7 +246,8 @@ impl NetLimits {
             u64::from(windows.receive_bytes).saturating_add(u64::from(windows.send_bytes))
         };
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let peer = lane(&self.peer_urgent) + lane(&self.peer_bulk) + window(&self.peer_windows);
+        let lanes = [&self.peer_urgent, &self.peer_bulk, &self.peer_transfer];
+        let peer = lanes.map(lane).iter().sum::<u64>() + window(&self.peer_windows);
         let client = 2 * lane(&self.client) + window(&self.client_windows);
         let peers = count(members.saturating_sub(1)).saturating_mul(peer);
         peers.saturating_add(count(self.client_connections_max).saturating_mul(client))
@@ -247,12 +257,13 @@ impl NetLimits {
         match (port, lane) {
             (Port::Peer, Lane::Urgent) => &self.peer_urgent,
             (Port::Peer, Lane::Bulk) => &self.peer_bulk,
+            (Port::Peer, Lane::Transfer) => &self.peer_transfer,
             (Port::Client, _) => &self.client,
         }
     }
 
     fn lanes(&self) -> impl Iterator<Item = &LaneLimits> {
-        [&self.peer_urgent, &self.peer_bulk, &self.client].into_iter()
+        [&self.peer_urgent, &self.peer_bulk, &self.peer_transfer, &self.client].into_iter()
     }
 
     fn windows(&self) -> impl Iterator<Item = &Windows> {

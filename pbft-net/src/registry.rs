@@ -131,7 +131,7 @@ impl Shared {
             serial: registry.next_serial.fetch_add(1, Ordering::Relaxed),
             node,
             connection: connection.clone(),
-            queues: PerLane::new(|lane| LaneQueue::new(self.limits.lane(port, lane))),
+            queues: PerLane::new(|lane| LaneQueue::new(lane, self.limits.lane(port, lane))),
         });
         if state.was_lost && state.links.is_empty() {
             self.counters.reconnects.bump();

@@ -128,7 +128,8 @@ impl Caller {
                     for replica in self.cluster.replicas() {
                         if to == To::All || to == To::One(replica) {
                             let to = Place::Replica(replica);
-                            fx.push(Effect::Send { to, frame: frame.clone() });
+                            let frame = frame.clone();
+                            fx.push(Effect::Send { to, frame, guarded: false });
                         }
                     }
                 }

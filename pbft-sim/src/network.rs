@@ -203,6 +203,7 @@ impl Network {
         from: Place,
         to: Place,
         frame: &Bytes,
+        guarded: bool,
         random: &mut Random,
     ) -> Vec<Delivery> {
         if self.is_cut(from, to) {
@@ -220,8 +221,6 @@ impl Network {
             let later = self.delay(random).saturating_mul(random.between(1, 50));
             deliveries.push((later, frame.clone()));
         }
-        // Replies are unsigned: their channel is authenticated, so a flipped bit never gets through.
-        let guarded = matches!((from, to), (Place::Replica(_), Place::Client(_)));
         if !guarded && random.chance(self.corruption) {
             self.faults.corrupted += 1;
             for (_, frame) in &mut deliveries {

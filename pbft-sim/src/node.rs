@@ -29,8 +29,16 @@ use crate::simulation::{Event, Place};
 /// What a node or client wants done.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    Send { to: Place, frame: Bytes },
-    Later { delay: u64, event: Event },
+    /// `guarded`: it is unsigned and its channel authenticates it, so a flipped bit never gets through.
+    Send {
+        to: Place,
+        frame: Bytes,
+        guarded: bool,
+    },
+    Later {
+        delay: u64,
+        event: Event,
+    },
     Observe(Observation<'static>),
 }
 
@@ -278,7 +286,7 @@ impl Node {
             match action {
                 TransferAction::Ask { to, ask } => {
                     let frame = wire::encode(&Message::Ask(ask));
-                    fx.push(Effect::Send { to: Place::Replica(to), frame });
+                    fx.push(Effect::Send { to: Place::Replica(to), frame, guarded: true });
                 }
                 TransferAction::Blame { donor, .. } => {
                     let replica = self.id;
@@ -326,7 +334,8 @@ impl Node {
         let message = match (message, from) {
             (Some(Message::Ask(ask)), Place::Replica(_)) => {
                 let part = self.archive.answer(self.clock.instant(now), &ask);
-                fx.push(Effect::Send { to: from, frame: wire::encode(&Message::Part(part)) });
+                let frame = wire::encode(&Message::Part(part));
+                fx.push(Effect::Send { to: from, frame, guarded: true });
                 return;
             }
             (Some(Message::Part(part)), Place::Replica(donor)) => {
@@ -524,7 +533,7 @@ impl Node {
             }
             Action::Busy { client, number } => {
                 let frame = wire::encode(&ReplicaMessage::Busy(number));
-                fx.push(Effect::Send { to: Place::Client(client), frame });
+                fx.push(Effect::Send { to: Place::Client(client), frame, guarded: true });
             }
             Action::Discard { below } => {
                 self.store.discard(below);
@@ -568,7 +577,8 @@ impl Node {
                     let statement = signed.statement.clone();
                     fx.push(Effect::Observe(Observation::Sent { from: self.id, statement }));
                 }
-                fx.push(Effect::Send { to: Place::Replica(peer), frame: frame.clone() });
+                let (to, frame) = (Place::Replica(peer), frame.clone());
+                fx.push(Effect::Send { to, frame, guarded: false });
             }
         }
     }
@@ -576,5 +586,6 @@ impl Node {
 
 fn send_reply(reply: Reply, fx: &mut Vec<Effect>) {
     let to = Place::Client(reply.client);
-    fx.push(Effect::Send { to, frame: wire::encode(&ReplicaMessage::Reply(reply)) });
+    let frame = wire::encode(&ReplicaMessage::Reply(reply));
+    fx.push(Effect::Send { to, frame, guarded: true });
 }

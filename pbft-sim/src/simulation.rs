@@ -422,8 +422,9 @@ impl Simulation {
     fn carry_out(&mut self, from: Place, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Send { to, frame } => {
-                    let deliveries = self.network.carry(from, to, &frame, &mut self.random);
+                Effect::Send { to, frame, guarded } => {
+                    let deliveries =
+                        self.network.carry(from, to, &frame, guarded, &mut self.random);
                     for (delay, frame) in deliveries {
                         self.schedule(delay, Event::Frame { from, to, frame });
                     }

@@ -1,0 +1,219 @@
+//! Snapshots on a thread of their own: hashing for checkpoints, serving others, and fetching a state when this
+//! replica is behind. Neither ordering nor execution waits for any of it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant as Clock};
+
+use bytes::Bytes;
+use pbft_core::archive::{Archive, Snapshot};
+use pbft_core::certificate::StableProof;
+use pbft_core::cluster::Cluster;
+use pbft_core::message::Message;
+use pbft_core::replica::Input;
+use pbft_core::state::Frozen;
+use pbft_core::transfer::{Ask, Part, PartFault, Transfer, TransferAction};
+use pbft_core::types::{ClientId, Instant, ReplicaId, Sequence};
+use pbft_core::wire;
+use tokio::sync::mpsc as async_mpsc;
+
+use crate::error::NodeError;
+use crate::executor::{Command, Event};
+
+/// What the archivist is asked to do, in order.
+pub(crate) enum Task {
+    /// Take in what changed, keep the snapshot, and report its digest as a checkpoint's.
+    Checkpoint(Frozen),
+    /// Take in what changed and report the digest for a client's status query.
+    Report { client: ClientId, frozen: Frozen },
+    /// The executor has installed this state.
+    Installed(Box<Snapshot>),
+    /// A checkpoint is stable: older snapshots may go.
+    Stable(Sequence),
+    /// The state of a stable checkpoint is wanted.
+    Restore(StableProof),
+    /// A peer asks for a part of a snapshot.
+    Serve { peer: ReplicaId, ask: Ask },
+    /// A donor sent a part.
+    Take { donor: ReplicaId, part: Part },
+}
+
+/// Asks and parts that may wait here; more are dropped, and asked for again.
+const WAITING_MAX: usize = 256;
+
+/// Handle of the thread. It ends when all handles are dropped.
+#[derive(Clone)]
+pub(crate) struct Archivist {
+    tasks: Sender<Task>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Archivist {
+    /// Starts the thread of replica `id`; its transferred states go to `executor`.
+    pub(crate) fn start(
+        id: ReplicaId,
+        cluster: Arc<Cluster>,
+        executor: Sender<Command>,
+        events: async_mpsc::UnboundedSender<Event>,
+    ) -> Result<(Archivist, thread::JoinHandle<()>), NodeError> {
+        let (tasks, incoming) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let worker = Worker {
+            id,
+            archive: Archive::new(Arc::clone(&cluster)),
+            cluster,
+            transfer: None,
+            installing: false,
+            started: Clock::now(),
+            executor: Some(executor),
+            events,
+            waiting: Arc::clone(&waiting),
+        };
+        let thread = thread::Builder::new()
+            .name(format!("archive-{id}"))
+            .spawn(move || worker.run(&incoming))
+            .map_err(NodeError::Start)?;
+        Ok((Archivist { tasks, waiting }, thread))
+    }
+
+    /// Gives the next task.
+    pub(crate) fn give(&self, task: Task) {
+        if matches!(task, Task::Serve { .. } | Task::Take { .. })
+            && self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX
+        {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        // A thread that is gone means that the node is stopping.
+        let _ = self.tasks.send(task);
+    }
+}
+
+struct Worker {
+    id: ReplicaId,
+    cluster: Arc<Cluster>,
+    archive: Archive,
+    transfer: Option<Transfer>,
+    /// A transferred state is on its way to the executor: no other transfer is begun before it is there.
+    installing: bool,
+    started: Clock,
+    /// `None` once the executor is gone.
+    executor: Option<Sender<Command>>,
+    events: async_mpsc::UnboundedSender<Event>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Worker {
+    fn run(mut self, incoming: &Receiver<Task>) {
+        loop {
+            let received = match self.pause() {
+                Some(pause) => incoming.recv_timeout(pause),
+                None => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let mut actions = Vec::new();
+            match received {
+                Ok(task) => self.obey(task, &mut actions),
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = self.now();
+                    if let Some(transfer) = &mut self.transfer {
+                        transfer.wake(now, &mut actions);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.perform(actions);
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        let due = self.transfer.as_ref()?.deadline()?;
+        Some(due.since(self.now()))
+    }
+
+    fn tell(&self, event: Event) {
+        // A receiver that is gone means that the node is stopping.
+        let _ = self.events.send(event);
+    }
+
+    fn obey(&mut self, task: Task, actions: &mut Vec<TransferAction>) {
+        let now = self.now();
+        match task {
+            Task::Checkpoint(frozen) => {
+                let sequence = frozen.sequence;
+                let digest = self.archive.apply(frozen);
+                self.archive.keep();
+                self.tell(Event::Input(Input::Snapshotted { sequence, digest }));
+            }
+            Task::Report { client, frozen } => {
+                let executed = frozen.sequence;
+                let digest = self.archive.apply(frozen);
+                self.tell(Event::Digest { client, executed, digest });
+            }
+            Task::Installed(snapshot) => {
+                self.installing = false;
+                self.archive.install(*snapshot);
+            }
+            Task::Stable(sequence) => self.archive.stable(sequence, now),
+            Task::Restore(_) if self.installing => {}
+            Task::Restore(proof) => {
+                if let Some(transfer) = &mut self.transfer {
+                    transfer.offer(proof);
+                } else {
+                    let held = self.archive.current().clone();
+                    let cluster = Arc::clone(&self.cluster);
+                    let mut transfer = Transfer::new(cluster, self.id, proof, held);
+                    transfer.wake(now, actions);
+                    self.transfer = Some(transfer);
+                }
+            }
+            Task::Serve { peer, ask } => {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                let part = self.archive.answer(now, &ask);
+                self.send(peer, &Message::Part(part));
+            }
+            Task::Take { donor, part } => {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                if let Some(transfer) = &mut self.transfer {
+                    transfer.on_part(now, donor, part, actions);
+                }
+            }
+        }
+    }
+
+    fn send(&self, peer: ReplicaId, message: &Message) {
+        let frame: Bytes = wire::encode(message);
+        self.tell(Event::Transfer { peer, frame });
+    }
+
+    fn perform(&mut self, actions: Vec<TransferAction>) {
+        for action in actions {
+            match action {
+                TransferAction::Ask { to, ask } => self.send(to, &Message::Ask(ask)),
+                TransferAction::Blame { donor, fault } => self.blame(donor, fault),
+                TransferAction::Done(snapshot) => {
+                    let progress = self.transfer.take().map(|it| it.progress()).unwrap_or_default();
+                    let (replica, sequence) = (self.id, snapshot.sequence);
+                    tracing::info!(%replica, %sequence, ?progress, "state transferred");
+                    self.installing = true;
+                    let gone = match &self.executor {
+                        Some(executor) => executor.send(Command::Restore(snapshot)).is_err(),
+                        None => true,
+                    };
+                    if gone {
+                        self.executor = None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn blame(&self, donor: ReplicaId, fault: PartFault) {
+        tracing::warn!(replica = %self.id, %donor, %fault, "a donor lied during state transfer");
+    }
+}
