@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use pbft_app::core::crypto::Hasher;
 use pbft_app::core::limits::Constants;
 use pbft_app::core::message::Report as StatusReport;
@@ -12,7 +13,7 @@ use pbft_app::{
 };
 use serde::Serialize;
 
-use crate::load::{closed_loop, progress, to_json};
+use crate::load::{closed_loop, millis, progress, to_json};
 use crate::service::{Command, Counter};
 use crate::{Demo, Failure};
 
@@ -28,6 +29,9 @@ struct Summary {
     refused: u64,
     unknown: u64,
     value: Option<i64>,
+    expected: i64,
+    crashed: Option<u32>,
+    longest_stall_ms: u64,
     view: u64,
     view_changes: u64,
     seconds: f64,
@@ -47,7 +51,7 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
     if demo.clients == 0 {
         return Err(Failure::Usage("--clients 0: take at least 1".to_owned()));
     }
-    let (nodes, deployment, client_keys) = start(demo).await?;
+    let (mut nodes, deployment, client_keys) = start(demo).await?;
     if !demo.json {
         let cluster = deployment.cluster();
         println!("{} replicas on 127.0.0.1, {} may be faulty", cluster.n(), cluster.f());
@@ -59,8 +63,11 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
     }
     let typed: Vec<_> = clients.iter().map(Client::typed::<Counter>).collect();
     let bar = progress(demo.operations, demo.json);
-    let add = |index| Command::Add(i64::try_from(index % 10).unwrap_or(0) + 1);
-    let done = closed_loop(typed.clone(), demo.operations, OPERATION_TIMEOUT, add, &bar).await?;
+    let victim = demo.crash_primary.then(|| nodes.remove(0));
+    let crashed = victim.as_ref().map(Node::id);
+    let load = closed_loop(typed.clone(), demo.operations, OPERATION_TIMEOUT, amount, &bar);
+    let (done, ()) = tokio::join!(load, crash(victim, demo, &bar));
+    let done = done?;
     bar.finish_and_clear();
     let value = match typed.first() {
         Some(client) => client.submit(&Command::Get, OPERATION_TIMEOUT).await.ok(),
@@ -70,12 +77,18 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
         Some(pbft_app::Completed::Committed(value)) => Some(value),
         _ => None,
     };
+    let live = nodes.len();
     let reports = match clients.first() {
-        Some(client) => settle(client, deployment.cluster().n()).await,
+        Some(client) => settle(client, live).await,
         None => Vec::new(),
     };
-    let agreement = agree(&reports, deployment.cluster().n());
+    let agreement = agree(&reports, live);
     let first = reports.first();
+    let expected = (0..demo.operations).map(|index| match amount(index) {
+        Command::Add(amount) => amount,
+        Command::Get => 0,
+    });
+    let expected = expected.sum();
     let summary = Summary {
         replicas: deployment.cluster().n(),
         f: deployment.cluster().f(),
@@ -84,6 +97,9 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
         refused: done.refused,
         unknown: done.unknown,
         value,
+        expected,
+        crashed: crashed.map(|id| id.0),
+        longest_stall_ms: millis(done.longest_stall),
         view: reports.iter().map(|report| report.view.0).max().unwrap_or_default(),
         view_changes: reports.iter().map(|report| report.view_changes).max().unwrap_or_default(),
         seconds: done.elapsed.as_secs_f64(),
@@ -103,6 +119,26 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
     verdict(&summary)
 }
 
+/// What the operation of this index adds.
+fn amount(index: u64) -> Command {
+    Command::Add(i64::try_from(index % 10).unwrap_or(0) + 1)
+}
+
+/// Kills the primary once a third of the operations is done, in front of the reader.
+async fn crash(victim: Option<Node>, demo: &Demo, bar: &ProgressBar) {
+    let Some(node) = victim else { return };
+    while bar.position() < demo.operations / 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    if !demo.json {
+        let done = bar.position();
+        bar.suspend(|| {
+            println!("replica {}, the primary, is killed after {done} operations", node.id())
+        });
+    }
+    node.crash().await;
+}
+
 fn verdict(summary: &Summary) -> Result<(), Failure> {
     if !summary.agreement {
         return Err(Failure::Failed("the replicas do not agree".to_owned()));
@@ -110,6 +146,12 @@ fn verdict(summary: &Summary) -> Result<(), Failure> {
     if summary.unknown > 0 {
         let message = format!("{} operations have an unknown outcome", summary.unknown);
         return Err(Failure::Unknown(message));
+    }
+    if summary.unknown == 0 && summary.value != Some(summary.expected) {
+        return Err(Failure::Failed(format!(
+            "the counter is {:?} and should be {}: operations were lost or doubled",
+            summary.value, summary.expected
+        )));
     }
     if summary.refused > 0 {
         return Err(Failure::Failed(format!("{} operations were refused", summary.refused)));
@@ -131,6 +173,12 @@ fn print(demo: &Demo, summary: &Summary, reports: &[StatusReport]) -> Result<(),
         summary.ops_per_second
     );
     println!("latency p50 {} us, p99 {} us", summary.latency_us.p50, summary.latency_us.p99);
+    if summary.crashed.is_some() {
+        println!(
+            "the service stood still for {} ms, then went on in view {}",
+            summary.longest_stall_ms, summary.view
+        );
+    }
     for report in reports {
         println!(
             "replica {}: view {}, executed slot {}, state {}",
@@ -141,6 +189,10 @@ fn print(demo: &Demo, summary: &Summary, reports: &[StatusReport]) -> Result<(),
         );
     }
     match (summary.agreement, summary.value) {
+        (true, Some(value)) if value == summary.expected => println!(
+            "all {} replicas agree: the counter is {value}, every operation counted once",
+            reports.len()
+        ),
         (true, Some(value)) => println!("all replicas agree: the counter is {value}"),
         (true, None) => println!("all replicas agree"),
         (false, _) => println!("the replicas DO NOT agree"),

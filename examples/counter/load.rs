@@ -1,7 +1,7 @@
 //! `load`, and the closed loop that `demo` shares with it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -20,6 +20,8 @@ pub(crate) struct Done {
     pub(crate) elapsed: Duration,
     /// Microseconds from before the client's signature to the outcome.
     pub(crate) latency: Histogram<u64>,
+    /// The longest time in which no operation at all ended.
+    pub(crate) longest_stall: Duration,
 }
 
 impl Done {
@@ -36,6 +38,22 @@ struct Counts {
     committed: AtomicU64,
     refused: AtomicU64,
     unknown: AtomicU64,
+    stalls: Mutex<Stalls>,
+}
+
+/// The longest time between two outcomes.
+#[derive(Default)]
+struct Stalls {
+    last: Option<Instant>,
+    longest: Duration,
+}
+
+impl Stalls {
+    fn note(&mut self, now: Instant) {
+        if let Some(last) = self.last.replace(now) {
+            self.longest = self.longest.max(now.saturating_duration_since(last));
+        }
+    }
 }
 
 /// Runs one caller for each client in `callers` until `operations` were submitted in all.
@@ -69,6 +87,7 @@ pub(crate) async fn closed_loop(
                     Completed::Unknown => &counts.unknown,
                 };
                 counter.fetch_add(1, Ordering::Relaxed);
+                counts.stalls.lock().unwrap_or_else(PoisonError::into_inner).note(Instant::now());
                 bar.inc(1);
             }
         });
@@ -88,6 +107,7 @@ pub(crate) async fn closed_loop(
         unknown: read(&counts.unknown),
         elapsed: started.elapsed(),
         latency,
+        longest_stall: counts.stalls.lock().unwrap_or_else(PoisonError::into_inner).longest,
     })
 }
 
@@ -112,6 +132,10 @@ pub(crate) fn progress(operations: u64, hidden: bool) -> ProgressBar {
     bar
 }
 
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|error| Failure::Failed(error.to_string()))
 }
@@ -125,6 +149,7 @@ struct Report {
     seconds: f64,
     ops_per_second: f64,
     latency_us: Latency,
+    longest_stall_ms: u64,
 }
 
 #[derive(Serialize)]
@@ -156,6 +181,7 @@ pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
             p99: done.latency.value_at_quantile(0.99),
             max: done.latency.max(),
         },
+        longest_stall_ms: millis(done.longest_stall),
     };
     if load.json {
         println!("{}", to_json(&report)?);
@@ -166,6 +192,9 @@ pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
         );
         let Latency { p50, p99, max } = report.latency_us;
         println!("latency p50 {p50} us, p99 {p99} us, max {max} us");
+        if report.longest_stall_ms >= 200 {
+            println!("longest time without any outcome: {} ms", report.longest_stall_ms);
+        }
     }
     if done.unknown > 0 {
         return Err(Failure::Unknown(format!(

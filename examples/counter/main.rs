@@ -97,6 +97,9 @@ struct Demo {
     /// Repeats keys and amounts of an earlier run
     #[arg(long)]
     seed: Option<u64>,
+    /// Kill the primary in the middle of the load
+    #[arg(long)]
+    crash_primary: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,

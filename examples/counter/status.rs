@@ -27,6 +27,8 @@ pub(crate) struct Status {
     stable_checkpoint: Option<u64>,
     state_digest: Option<String>,
     view_changes: Option<u64>,
+    view_change_cause: Option<String>,
+    transferring: Option<bool>,
     evidence: Option<u64>,
     version: Option<String>,
 }
@@ -42,6 +44,8 @@ impl Status {
             stable_checkpoint: report.map(|report| report.stable_checkpoint.0),
             state_digest: report.map(|report| report.state_digest.to_hex()),
             view_changes: report.map(|report| report.view_changes),
+            view_change_cause: report.map(|report| report.view_change_cause.as_str().to_owned()),
+            transferring: report.map(|report| report.transferring),
             evidence: report.map(|report| report.evidence),
             version: report.map(|report| report.version.map(|part| part.to_string()).join(".")),
         }
@@ -59,7 +63,7 @@ pub(crate) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
         println!("{}", crate::load::to_json(&statuses)?);
         return Ok(());
     }
-    println!("replica  view  executed  checkpoint  evidence  state");
+    println!("replica  view  executed  checkpoint  evidence  state             remarks");
     for status in &statuses.replicas {
         if !status.reachable {
             println!("{:>7}  unreachable within {TIMEOUT:?}", status.id);
@@ -67,14 +71,25 @@ pub(crate) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
         }
         let number = |value: Option<u64>| value.unwrap_or_default();
         let digest = status.state_digest.clone().unwrap_or_default();
+        let mut remarks = Vec::new();
+        if status.in_view_change == Some(true) {
+            remarks.push("between views".to_owned());
+        }
+        if status.transferring == Some(true) {
+            remarks.push("fetching the state".to_owned());
+        }
+        if let Some(cause) = status.view_change_cause.as_ref().filter(|cause| !cause.is_empty()) {
+            remarks.push(format!("left a view: {cause}"));
+        }
         println!(
-            "{:>7}  {:>4}  {:>8}  {:>10}  {:>8}  {}",
+            "{:>7}  {:>4}  {:>8}  {:>10}  {:>8}  {}  {}",
             status.id,
             number(status.view),
             number(status.last_executed),
             number(status.stable_checkpoint),
             number(status.evidence),
             digest.get(..16).unwrap_or_default(),
+            remarks.join("; "),
         );
     }
     Ok(())

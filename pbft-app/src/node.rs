@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Instant as Clock, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use pbft_core::application::Application;
 use pbft_core::cluster::Cluster;
 use pbft_core::crypto::Ed25519Signer;
 use pbft_core::limits::Limits;
-use pbft_core::message::{Message, ReplicaMessage, Report, Statement};
+use pbft_core::message::{Message, ReplicaMessage, Report, Statement, Text};
 use pbft_core::replica::{Action, Input, Record, Replica, Summary, To, Verdict, ViewEntered};
 use pbft_core::signed::sign_message;
 use pbft_core::state::ReplicatedState;
@@ -56,13 +56,20 @@ pub struct NodeConfig {
     pub limits: Limits,
 }
 
+/// How a node is to end.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    Clean,
+    Crash,
+}
+
 /// A running replica, on a thread and a runtime of its own. Stops when dropped.
 #[derive(Debug)]
 pub struct Node {
     id: ReplicaId,
     peer_address: SocketAddr,
     client_address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<Stop>>,
     ended: Option<oneshot::Receiver<Result<(), NodeError>>>,
     summary: watch::Receiver<Option<Summary>>,
 }
@@ -148,13 +155,22 @@ impl Node {
         }
     }
 
+    /// Ends the node at once: nothing that waits is sent, nothing is said to anyone. For tests and
+    /// demonstrations of a crash; a killed process is the real thing.
+    pub async fn crash(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(Stop::Crash);
+        }
+        let _ = self.wait().await;
+    }
+
     /// Closes connections cleanly and ends the node.
     ///
     /// # Errors
     /// What made it fail before it could.
     pub async fn stop(mut self) -> Result<(), NodeError> {
         if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
+            let _ = stop.send(Stop::Clean);
         }
         self.wait().await
     }
@@ -172,6 +188,7 @@ struct Host {
     executor: Executor,
     events: mpsc::UnboundedReceiver<Event>,
     started: Clock,
+    view_timeout: Duration,
     publish: watch::Sender<Option<Summary>>,
 }
 
@@ -189,6 +206,7 @@ impl Host {
             History::Fresh => Replica::new,
             History::Lost => Replica::with_lost_store,
         };
+        let view_timeout = limits.view_timeout;
         let replica = make(id, Arc::clone(&cluster), limits).map_err(ConfigurationError::from)?;
         let state = ReplicatedState::new(Arc::clone(&cluster), application);
         let (executor, events) = Executor::start(id, &cluster, state)?;
@@ -216,11 +234,12 @@ impl Host {
             executor,
             events,
             started: Clock::now(),
+            view_timeout,
             publish,
         })
     }
 
-    async fn run(mut self, mut stopped: oneshot::Receiver<()>) -> Result<(), NodeError> {
+    async fn run(mut self, mut stopped: oneshot::Receiver<Stop>) -> Result<(), NodeError> {
         self.drive(Input::Start)?;
         loop {
             let alarm = self.replica.deadline();
@@ -228,7 +247,12 @@ impl Host {
                 // What has arrived is read before a timer fires: after a pause the backlog says whether
                 // anything was late at all (PITFALLS E9).
                 biased;
-                _ = &mut stopped => break,
+                stop = &mut stopped => {
+                    if matches!(stop, Ok(Stop::Crash)) {
+                        return Ok(());
+                    }
+                    break;
+                }
                 Some(event) = self.events.recv() => self.on_event(event)?,
                 received = self.network.receive() => self.on_received(received)?,
                 () = sleep_until(self.started, alarm) => self.drive(Input::Wake)?,
@@ -239,8 +263,7 @@ impl Host {
     }
 
     fn now(&self) -> Time {
-        let micros =
-            |duration: std::time::Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Time { instant: Instant(micros(self.started.elapsed())), wall: WallTime(micros(wall)) }
     }
@@ -262,6 +285,7 @@ impl Host {
         match received {
             Received::Up(Peer::Replica(peer)) => {
                 tracing::info!(replica = %self.id, %peer, "peer connected");
+                self.check_time_outs(peer);
                 self.drive(Input::Connected(peer))
             }
             Received::Down(Peer::Replica(peer)) => {
@@ -275,6 +299,19 @@ impl Host {
             Received::Frames { from: Peer::Client(client), frames } => {
                 self.on_client_frames(client, &frames)
             }
+        }
+    }
+
+    /// A time-out below what a request takes over these links suspects every primary.
+    fn check_time_outs(&self, peer: ReplicaId) {
+        let Some(round_trip) = self.network.round_trip(Peer::Replica(peer)) else { return };
+        // Pre-prepare, prepare, commit and what a repair takes: four round trips, doubled.
+        let needed = round_trip * 8;
+        if self.view_timeout < needed {
+            tracing::warn!(
+                replica = %self.id, %peer, ?round_trip, view_timeout = ?self.view_timeout,
+                "view_timeout is below eight round trips to this peer: set at least {needed:?} in cluster.toml, or views will change without a fault"
+            );
         }
     }
 
@@ -416,6 +453,7 @@ impl Host {
 
     fn report(&self, client: ClientId, executed: Sequence, digest: Digest) {
         let summary = self.replica.summary();
+        let cause = summary.cause.map(|cause| Text::new(&cause.to_string())).unwrap_or_default();
         let report = Report {
             replica: self.id,
             view: summary.view,
@@ -424,6 +462,8 @@ impl Host {
             stable_checkpoint: summary.stable,
             state_digest: digest,
             view_changes: summary.view_changes,
+            view_change_cause: cause,
+            transferring: summary.restoring,
             evidence: u64::try_from(summary.evidence).unwrap_or(u64::MAX),
             version: VERSION,
         };
@@ -445,7 +485,7 @@ async fn sleep_until(origin: Clock, alarm: Option<Instant>) {
     match alarm {
         None => std::future::pending().await,
         Some(Instant(micros)) => {
-            let due = origin + std::time::Duration::from_micros(micros);
+            let due = origin + Duration::from_micros(micros);
             tokio::time::sleep_until(due.into()).await;
         }
     }

@@ -754,6 +754,46 @@ pub struct Reply {
     pub view: View,
 }
 
+/// Words for people, at most [`Text::BYTES_MAX`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Text(String);
+
+impl Text {
+    /// The most bytes of it.
+    pub const BYTES_MAX: usize = 256;
+
+    /// The words, cut at [`Text::BYTES_MAX`].
+    pub fn new(words: &str) -> Self {
+        let mut end = words.len().min(Self::BYTES_MAX);
+        while !words.is_char_boundary(end) {
+            end -= 1;
+        }
+        Text(String::from(words.get(..end).unwrap_or_default()))
+    }
+
+    /// The words.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Encode for Text {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        wire::encode_blob(self.0.as_bytes(), encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Text {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let bytes = wire::decode_blob(decoder)?;
+        match core::str::from_utf8(&bytes) {
+            Ok(words) if words.len() <= Self::BYTES_MAX => Ok(Text(String::from(words))),
+            _ => Err(wire::malformed()),
+        }
+    }
+}
+wire::borrow_decode!(Text);
+
 /// A replica's status for people and tools.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Report {
@@ -769,8 +809,12 @@ pub struct Report {
     pub stable_checkpoint: Sequence,
     /// Digest of the whole replicated state after `last_executed`.
     pub state_digest: Digest,
-    /// How many view changes it took part in.
+    /// How many views it has entered since it started.
     pub view_changes: u64,
+    /// Why it left a view last; empty if it never did.
+    pub view_change_cause: Text,
+    /// Whether it is fetching the state of a stable checkpoint.
+    pub transferring: bool,
     /// How many pieces of evidence it holds.
     pub evidence: u64,
     /// Version of its software: major, minor, patch.

@@ -119,6 +119,8 @@ fn answers() -> [ReplicaMessage; 5] {
         stable_checkpoint: Sequence(4),
         state_digest: Digest([5; 32]),
         view_changes: 6,
+        view_change_cause: Text::new("why"),
+        transferring: true,
         evidence: 7,
         version: [1, 2, 3],
     };

@@ -1,1 +1,210 @@
-//! Integration suites live in the `tests` folder of this package.
+//! What the suites share: the counter as real processes over QUIC on loopback, driven only through its
+//! command line, and an application with pages.
+//!
+//! `cargo test --workspace` builds the binary; a run of this package alone needs
+//! `cargo build --example counter` first, in the same profile.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub mod paged;
+
+/// A load in the background.
+pub struct Load(Child);
+
+impl Load {
+    /// Waits for its end and returns what it reports.
+    pub fn report(mut self) -> Value {
+        let mut text = String::new();
+        BufReader::new(self.0.stdout.take().unwrap()).read_line(&mut text).unwrap();
+        assert_eq!(self.0.wait().unwrap().code(), Some(0), "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+/// The counter, as built beside the tests.
+pub fn binary() -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.push("examples/counter");
+    assert!(path.exists(), "{} is missing: cargo build --example counter", path.display());
+    path
+}
+
+/// Runs it to its end.
+pub fn counter(arguments: &[&str]) -> Output {
+    Command::new(binary()).args(arguments).output().unwrap()
+}
+
+/// Its exit code.
+pub fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+/// What it printed, without the last line's end.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap().trim().to_owned()
+}
+
+/// What it said.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Ports for a cluster of `n`, free a moment ago. Each call takes other ones.
+pub fn base_port(n: u16) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = u16::try_from(std::process::id() % 20_000).unwrap() + 20_000;
+    loop {
+        let base = start + NEXT.fetch_add(2 * n, Ordering::Relaxed) % 20_000;
+        if (base..base + 2 * n).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok()) {
+            return base;
+        }
+    }
+}
+
+/// A deployment in a temporary directory, and the processes of its replicas.
+pub struct Cluster {
+    /// Where everything is.
+    pub directory: TempDir,
+    /// The processes, `None` for those not started.
+    pub replicas: Vec<Option<Child>>,
+}
+
+impl Cluster {
+    /// Creates a deployment of `n` replicas and two clients.
+    pub fn init(n: u16) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("cluster");
+        let base = base_port(n).to_string();
+        let n_text = n.to_string();
+        let path = path.to_str().unwrap();
+        let arguments =
+            ["init", path, "--replicas", &n_text, "--clients", "2", "--base-port", &base];
+        let output = counter(&arguments);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        Cluster { directory, replicas: (0..n).map(|_| None).collect() }
+    }
+
+    /// Creates one and starts all replicas.
+    pub fn start(n: u16) -> Self {
+        let mut cluster = Cluster::init(n);
+        for id in 0..usize::from(n) {
+            cluster.start_replica(id);
+        }
+        cluster
+    }
+
+    /// A path inside the deployment.
+    pub fn path(&self, name: &str) -> String {
+        self.directory.path().join("cluster").join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Starts one replica and waits until it is ready.
+    pub fn start_replica(&mut self, id: usize) {
+        let mut child = Command::new(binary())
+            .args(["replica", &self.path(&format!("replica-{id}"))])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ready 127.0.0.1:"), "{line:?}");
+        self.replicas[id] = Some(child);
+    }
+
+    /// Kills a replica's process and waits until it is gone.
+    pub fn kill(&mut self, id: usize) {
+        let child = self.replicas[id].as_mut().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts a load of additions of 1 in the background.
+    pub fn load(&self, operations: u64, concurrency: u32) -> Load {
+        let (operations, concurrency) = (operations.to_string(), concurrency.to_string());
+        let child = Command::new(binary())
+            .args(["load", &self.path("client-0"), "--operations", &operations])
+            .args(["--concurrency", &concurrency, "--timeout", "60s", "--json"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Load(child)
+    }
+
+    /// Waits until another client sees the counter at `value` or above it.
+    pub fn until_value(&self, value: i64) {
+        let end = Instant::now() + Duration::from_secs(120);
+        loop {
+            let output = counter(&["get", &self.path("client-1")]);
+            if stdout(&output).parse::<i64>().unwrap_or(0) >= value {
+                return;
+            }
+            assert!(Instant::now() < end, "the counter never came to {value}");
+        }
+    }
+
+    /// Sends a signal to a replica's process.
+    pub fn signal(&self, id: usize, signal: &str) {
+        let pid = self.replicas[id].as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Runs a client's command to its end.
+    pub fn client(&self, command: &str, arguments: &[&str]) -> Output {
+        let directory = self.path("client-0");
+        counter(&[&[command, &directory], arguments].concat())
+    }
+
+    /// The counter's value.
+    pub fn value(&self) -> i64 {
+        let output = self.client("get", &[]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        stdout(&output).parse().unwrap()
+    }
+
+    /// What `status` says of each replica.
+    pub fn status(&self) -> Vec<Value> {
+        let output = self.client("status", &["--json"]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        let status: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        status["replicas"].as_array().unwrap().clone()
+    }
+
+    /// Waits until these replicas report one executed slot and one state.
+    pub fn until_agreed(&self, replicas: &[usize]) {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let status = self.status();
+            let of = |id: &usize| {
+                let it = &status[*id];
+                (it["last_executed"].as_u64(), it["state_digest"].as_str().map(str::to_owned))
+            };
+            let first = of(&replicas[0]);
+            if first.0.is_some() && replicas.iter().all(|id| of(id) == first) {
+                return;
+            }
+            assert!(Instant::now() < end, "no agreement: {status:?}");
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for child in self.replicas.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

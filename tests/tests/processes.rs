@@ -1,150 +1,15 @@
 //! The counter as real processes over QUIC on loopback, driven only through its command line.
-//!
-//! `cargo test --workspace` builds the binary; a run of this package alone needs
-//! `cargo build --example counter` first, in the same profile.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pbft_tests::{Cluster, binary, code, counter, stderr, stdout};
 use serde_json::Value;
-use tempfile::TempDir;
-
-fn binary() -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/counter");
-    assert!(path.exists(), "{} is missing: cargo build --example counter", path.display());
-    path
-}
-
-fn counter(arguments: &[&str]) -> Output {
-    Command::new(binary()).args(arguments).output().unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap().trim().to_owned()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// Ports for a cluster of `n`, free a moment ago. Each test takes other ones.
-fn base_port(n: u16) -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 20_000).unwrap() + 20_000;
-    loop {
-        let base = start + NEXT.fetch_add(2 * n, Ordering::Relaxed) % 20_000;
-        if (base..base + 2 * n).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok()) {
-            return base;
-        }
-    }
-}
-
-struct Cluster {
-    directory: TempDir,
-    replicas: Vec<Option<Child>>,
-}
-
-impl Cluster {
-    fn init(n: u16) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("cluster");
-        let base = base_port(n).to_string();
-        let n_text = n.to_string();
-        let path = path.to_str().unwrap();
-        let arguments =
-            ["init", path, "--replicas", &n_text, "--clients", "2", "--base-port", &base];
-        let output = counter(&arguments);
-        assert_eq!(code(&output), 0, "{}", stderr(&output));
-        Cluster { directory, replicas: (0..n).map(|_| None).collect() }
-    }
-
-    fn start(n: u16) -> Self {
-        let mut cluster = Cluster::init(n);
-        for id in 0..usize::from(n) {
-            cluster.start_replica(id);
-        }
-        cluster
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.path().join("cluster").join(name).to_str().unwrap().to_owned()
-    }
-
-    fn start_replica(&mut self, id: usize) {
-        let mut child = Command::new(binary())
-            .args(["replica", &self.path(&format!("replica-{id}"))])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.starts_with("ready 127.0.0.1:"), "{line:?}");
-        self.replicas[id] = Some(child);
-    }
-
-    fn signal(&self, id: usize, signal: &str) {
-        let pid = self.replicas[id].as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-    }
-
-    fn client(&self, command: &str, arguments: &[&str]) -> Output {
-        let directory = self.path("client-0");
-        counter(&[&[command, &directory], arguments].concat())
-    }
-
-    fn value(&self) -> i64 {
-        let output = self.client("get", &[]);
-        assert_eq!(code(&output), 0, "{}", stderr(&output));
-        stdout(&output).parse().unwrap()
-    }
-
-    fn status(&self) -> Vec<Value> {
-        let output = self.client("status", &["--json"]);
-        assert_eq!(code(&output), 0, "{}", stderr(&output));
-        let status: Value = serde_json::from_str(&stdout(&output)).unwrap();
-        status["replicas"].as_array().unwrap().clone()
-    }
-
-    /// Waits until these replicas report one executed slot and one state.
-    fn until_agreed(&self, replicas: &[usize]) {
-        let end = Instant::now() + Duration::from_secs(20);
-        loop {
-            let status = self.status();
-            let of = |id: &usize| {
-                let it = &status[*id];
-                (it["last_executed"].as_u64(), it["state_digest"].as_str().map(str::to_owned))
-            };
-            let first = of(&replicas[0]);
-            if first.0.is_some() && replicas.iter().all(|id| of(id) == first) {
-                return;
-            }
-            assert!(Instant::now() < end, "no agreement: {status:?}");
-        }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for child in self.replicas.iter_mut().flatten() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
 
 #[test]
 fn four_processes_serve_every_command() {

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::{Instant, ReplicaId, Sequence, Signed, View, WriteId};
 use crate::message::{Batch, BodyName, NewView, ReplicaSet, SignedViewChange, ViewChange};
@@ -35,6 +36,20 @@ pub enum Cause {
     VoidNewView(View),
     /// The others changed the view without this replica's vote.
     Followed,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::RequestTimeout { client, number } => {
+                write!(formatter, "request {number} of client {client} was not executed in time")
+            }
+            Cause::NewViewTimeout(view) => write!(formatter, "view {view} was not started in time"),
+            Cause::Joined(replicas) => write!(formatter, "joined replicas {replicas:?}"),
+            Cause::VoidNewView(view) => write!(formatter, "the start of view {view} was void"),
+            Cause::Followed => formatter.write_str("followed the others"),
+        }
+    }
 }
 
 /// What a view change came to, for logs and status: one for each view entered.

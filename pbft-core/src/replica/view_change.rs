@@ -295,6 +295,7 @@ impl Replica {
         let from = self.views.active;
         let left = if self.is_changing() { self.views.left } else { None };
         let (cause, since) = left.unwrap_or((Cause::Followed, now.instant));
+        self.views.left = Some((cause, since));
         let view = plan.view;
         self.views.active = view;
         self.views.voted = view;
