@@ -18,6 +18,8 @@ use crate::service::{Command, Counter};
 use crate::{Demo, Failure};
 
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// A replica on this machine that has not answered by then is dead.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Serialize)]
@@ -133,7 +135,7 @@ async fn crash(victim: Option<Node>, demo: &Demo, bar: &ProgressBar) {
     if !demo.json {
         let done = bar.position();
         bar.suspend(|| {
-            println!("replica {}, the primary, is killed after {done} operations", node.id())
+            println!("replica {}, the primary, is killed after {done} operations", node.id());
         });
     }
     node.crash().await;
@@ -262,7 +264,7 @@ fn keys(seed: Option<u64>, role: &str, index: usize) -> Result<NodeKeys, Failure
 async fn settle(client: &Client, replicas: usize) -> Vec<StatusReport> {
     let end = Instant::now() + AGREEMENT_TIMEOUT;
     loop {
-        let reports: Vec<_> = client.status(Duration::from_secs(2)).await.into_values().collect();
+        let reports: Vec<_> = client.status(STATUS_TIMEOUT).await.into_values().collect();
         let slots = reports.iter().map(|report| report.last_executed);
         let same = slots.clone().min() == slots.max();
         if (reports.len() == replicas && same) || Instant::now() >= end {

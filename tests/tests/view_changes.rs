@@ -88,6 +88,7 @@ fn a_replica_stopped_for_100_000_operations_catches_up_while_load_goes_on() {
     let end = Instant::now() + Duration::from_secs(60);
     while cluster.status()[3]["last_executed"].as_u64().is_none_or(|slot| slot < behind) {
         assert!(Instant::now() < end, "it never caught up: {:?}", cluster.status());
+        std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(counts(&load.report()), (20_000, 0, 0));
     cluster.until_agreed(&[0, 1, 2, 3]);
