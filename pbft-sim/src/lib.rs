@@ -25,6 +25,7 @@ mod network;
 mod node;
 mod options;
 pub mod random;
+pub mod scenario;
 mod simulation;
 
 pub use checker::{Goals, Violation};

@@ -165,7 +165,7 @@ impl Node {
             random: Random::new(options.seed ^ u64::from(id.0).wrapping_mul(0x9e37_79b9)),
             clock: SkewedClock { ahead: random.below(2 * SECONDS), rate: 1000, since: 0, shown: 0 },
             limits,
-            slowness: 1,
+            slowness: options.slowness,
             started: false,
             crashed: false,
             life: 0,

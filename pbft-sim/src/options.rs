@@ -31,6 +31,10 @@ pub struct Options {
     pub constants: Constants,
     /// Slots the primary keeps in flight.
     pub slots_in_flight_max: usize,
+    /// Executed slots kept below h: few of them make a laggard fetch the state.
+    pub history_slots_max: usize,
+    /// Executors and disks take this many times as long.
+    pub slowness: u64,
     /// Least and greatest delay of a message, in microseconds.
     pub delay: (u64, u64),
     /// Per mille of messages that take ten times as long.
@@ -82,6 +86,8 @@ impl Options {
             in_flight_max: 4,
             constants,
             slots_in_flight_max: 2,
+            history_slots_max: 1024,
+            slowness: 1,
             delay: (200, 5 * MILLIS),
             slow: 0,
             loss: 0,
@@ -119,6 +125,7 @@ impl Options {
         options.operations_max = random.between(1, 4);
         options.in_flight_max = usize::try_from(random.between(1, 8)).unwrap_or(1);
         options.slots_in_flight_max = usize::try_from(random.between(1, 8)).unwrap_or(1);
+        options.history_slots_max = random.pick(&[1, 1, 16, 1024], 1024);
         // About a hundred slots: batches are half full on average.
         let per_slot = u64::from(options.constants.batch_requests_max).div_ceil(2);
         let clients = u64::try_from(options.clients).unwrap_or(1);
@@ -188,6 +195,7 @@ impl Options {
     pub fn limits(&self) -> Limits {
         Limits {
             slots_in_flight_max: self.slots_in_flight_max,
+            history_slots_max: self.history_slots_max,
             view_timeout_max: Duration::from_secs(8),
             ..Limits::default()
         }
@@ -216,7 +224,7 @@ impl fmt::Display for Options {
         write!(
             formatter,
             "n {}, {} clients x {} requests of up to {} operations, {} in flight; K {}, L {}, W {}, \
-             batches of up to {}, {} slots in flight; delay {}..{} us, slow {}, loss {}, duplication {}, \
+             batches of up to {}, {} slots in flight, {} kept below h; delay {}..{} us, slow {}, loss {}, duplication {}, \
              corruption {} per mille; partitions {}, reconnects {}, pauses {}, slowdowns {}, skews {}, \
              restarts {}; crashes {:?}; heal at {} ms; {}",
             self.replicas,
@@ -229,6 +237,7 @@ impl fmt::Display for Options {
             constants.client_window,
             constants.batch_requests_max,
             self.slots_in_flight_max,
+            self.history_slots_max,
             self.delay.0,
             self.delay.1,
             self.slow,

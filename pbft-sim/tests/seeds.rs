@@ -63,6 +63,45 @@ fn m9_more_than_f_stopped_backups_stop_progress_and_nothing_else() {
     assert_eq!((report.slots, report.committed), (Sequence(0), 0));
 }
 
+/// A slow disk, or a link of 200 ms there and back, is no faulty primary: no view changes, and so no storm.
+#[test]
+fn f8_a_slow_disk_or_a_slow_link_changes_no_view() {
+    for n in [4, 7] {
+        let calm = Options { requests_per_client: 30, ..Options::fault_free(4, n) };
+        let link = Options { delay: (90_000, 110_000), ..calm.clone() };
+        let disk = Options { slowness: 50, ..calm };
+        for options in [link, disk] {
+            let report = run(options);
+            assert_eq!(report.verdict, Verdict::Pass, "n = {n}");
+            assert_eq!(report.goals.views_entered, 0, "n = {n}");
+        }
+    }
+}
+
+/// PITFALLS E7: f silent replicas, whichever they are, cost at most one view change each.
+#[test]
+fn e7_each_replica_in_turn_may_be_gone() {
+    for gone in 0..4 {
+        let crashes = vec![(gone, 100_000)];
+        let report = run(Options { crashes, ..Options::fault_free(9, 4) });
+        assert_eq!(report.verdict, Verdict::Pass, "r{gone}");
+        let changes = if gone == 0 { 3 } else { 0 };
+        assert_eq!(report.goals.views_entered, changes, "r{gone}");
+    }
+}
+
+/// PITFALLS E1: as many primaries in a row as there may be faults.
+#[test]
+fn e1_f_dead_primaries_in_a_row_are_got_over_within_the_bound() {
+    for (n, f) in [(4, 1), (7, 2), (10, 3), (13, 4)] {
+        let crashes = (0..f).map(|replica| (replica, 0)).collect();
+        let report = run(Options { crashes, ..Options::fault_free(2, n) });
+        assert_eq!(report.verdict, Verdict::Pass, "n = {n}");
+        let correct = u64::try_from(n).unwrap() - u64::from(f);
+        assert_eq!(report.goals.views_entered, correct, "n = {n}: one view each, the right one");
+    }
+}
+
 /// SEEDS P1: duplicates and reordering at 30 % and loss at 10 % still commit.
 #[test]
 fn p1_heavy_duplication_reordering_and_loss_still_commit() {

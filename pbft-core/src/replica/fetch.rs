@@ -60,11 +60,10 @@ impl Replica {
             self.fetcher.next = None;
             return;
         }
-        let primary = self.cluster.primary(self.views.active);
         let others = self.cluster.replicas().filter(|peer| *peer != self.id);
-        // The primary of the view holds all of them, and is asked first.
         let mut donors: Vec<ReplicaId> = others.collect();
-        donors.sort_by_key(|peer| *peer != primary);
+        // First whoever must hold them: the senders of the certificates, or the primary that started the view.
+        donors.sort_by_key(|peer| !self.should_hold(*peer, &bodies));
         let turn = self.fetcher.turn.checked_rem(donors.len()).unwrap_or(0);
         if let Some(donor) = donors.get(turn) {
             let statement = Statement::Fetch(Fetch { bodies });
@@ -72,6 +71,19 @@ impl Replica {
         }
         self.fetcher.turn = turn + 1;
         self.fetcher.next = Some(now.after(self.limits.repair_delay));
+    }
+
+    fn should_hold(&self, peer: ReplicaId, bodies: &[BodyName]) -> bool {
+        if !self.is_changing() {
+            return peer == self.cluster.primary(self.views.active);
+        }
+        let change = self.views.changes.get(&peer).map(|heard| &heard.signed.change);
+        change.is_some_and(|change| {
+            change.prepared.iter().any(|it| {
+                let (sequence, digest) = (it.vote.sequence, it.vote.digest);
+                bodies.contains(&BodyName { sequence, digest })
+            })
+        })
     }
 
     /// A body at hand for a slot, wherever it is kept.

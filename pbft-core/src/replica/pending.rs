@@ -111,6 +111,13 @@ impl Pending {
         oldest
     }
 
+    /// A request is in a batch that the view carries over: it is not proposed once more.
+    pub(crate) fn mark_proposed(&mut self, client: ClientId, number: RequestNumber) {
+        if let Some(waiting) = self.waiting.get(&(client, number)) {
+            self.unproposed.remove(&waiting.ticket);
+        }
+    }
+
     /// A number was consumed, or the request's slot was executed: it waits no more.
     pub(crate) fn remove(&mut self, client: ClientId, number: RequestNumber) {
         if let Some(waiting) = self.waiting.remove(&(client, number)) {

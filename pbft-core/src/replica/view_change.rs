@@ -13,8 +13,8 @@ use alloc::vec::Vec;
 use super::timer::Awaited;
 use super::view::{Cause, Heard, ViewEntered};
 use super::{
-    Action, Halt, Instant, Message, Misbehavior, Outbox, Place, Reason, Record, Replica, Sequence,
-    Signed, Standing, Statement, Time, To, Verdict, View,
+    Action, Batch, Halt, Instant, Message, Misbehavior, Outbox, Place, Reason, Record, Replica,
+    Sequence, Signed, Standing, Statement, Time, To, Verdict, View,
 };
 use crate::message::{NewView, SignedViewChange, ViewChange};
 use crate::new_view::{self, Conflict, Plan};
@@ -336,11 +336,22 @@ impl Replica {
         }
     }
 
+    /// The bodies of O that are at hand.
+    fn carried_bodies(&self) -> Vec<Arc<Batch>> {
+        let digests = self.views.plan.iter().flat_map(|plan| &plan.digests);
+        digests.filter_map(|(sequence, digest)| self.body(*sequence, digest).cloned()).collect()
+    }
+
     /// What is not executed waits again, and the new primary hears of the oldest.
     fn pass_on_requests(&mut self, now: Time, out: &mut Outbox) {
         let most =
             usize::try_from(self.cluster.constants().batch_requests_max).unwrap_or(usize::MAX);
         let oldest = self.pending.requeue(now.instant, most);
+        for batch in self.carried_bodies() {
+            for request in batch.requests() {
+                self.pending.mark_proposed(request.client(), request.number());
+            }
+        }
         let primary = self.cluster.primary(self.views.active);
         if primary != self.id {
             for request in oldest {
