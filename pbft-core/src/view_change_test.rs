@@ -359,6 +359,26 @@ fn d13_new_view_is_said_once_at_n_4_where_f_plus_one_is_nearly_a_quorum_and_at_n
 }
 
 #[test]
+fn d13_view_changes_that_come_while_the_new_view_is_not_durable_yet_start_no_second_one() {
+    let world = World::new(4);
+    let mut replica = world.replica(1);
+    let mut out = Outbox::new();
+    for sender in [0, 2] {
+        let change = Input::Deliver(world.plain_change(sender, 1));
+        replica.step(NOW, change, &mut out);
+    }
+    // The own ViewChange is durable, comes back, and makes the quorum; the NewView waits for the disk.
+    let own = world.plain_change(1, 1);
+    replica.step(NOW, Input::Durable(WriteId(1)), &mut out);
+    replica.step(NOW, Input::Deliver(own), &mut out);
+    replica.step(NOW, Input::Deliver(world.plain_change(3, 1)), &mut out);
+    let starts =
+        |action: &&Action| matches!(action, Action::Persist { record: Record::NewView { .. }, .. });
+    assert_eq!(out.iter().filter(starts).count(), 1);
+    assert_eq!(new_views(&out), vec![]);
+}
+
+#[test]
 fn d2_a_pre_prepare_that_differs_from_o_gets_no_vote_and_is_evidence_with_the_new_view() {
     let world = World::new(4);
     let mut replica = world.replica(3);
@@ -418,6 +438,7 @@ fn d10_the_time_of_a_carried_batch_is_not_judged() {
     let world = World::new(4);
     let mut replica = world.replica(3);
     let batch = world.batch(&[1]);
+    deliver(&world, &mut replica, world.proposal(1, &batch));
     let certificate = world.certificate(0, 1, batch.digest());
     let mut changes = plain(&world, 1, &[1, 2]);
     changes.insert(0, world.change(0, 1, None, &[certificate]));
