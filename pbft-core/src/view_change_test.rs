@@ -142,6 +142,18 @@ fn e4_the_timer_belongs_to_the_oldest_request_whatever_else_is_executed() {
     assert_eq!(view_changes(&suspect(&world, &mut replica, 900, 1000)).len(), 1);
 }
 
+/// A client that asks the backups alone, at a time when the primary has no room for it, ends no view.
+#[test]
+fn f5_the_request_the_timer_runs_for_is_relayed_again() {
+    let world = World::new(4);
+    let mut replica = with_request(&world, 2);
+    let out = suspect(&world, &mut replica, 100, 900);
+    let relays = out.iter().filter(|action| {
+        matches!(action, Action::Relay { to: To::One(ReplicaId(0)), message: Message::Request(_) })
+    });
+    assert_eq!(relays.count(), 4);
+}
+
 #[test]
 fn e9_a_stopped_process_does_not_blame_the_primary_when_it_wakes() {
     let world = World::new(4);

@@ -219,7 +219,7 @@ const GOLDEN: [(usize, &str); 20] = [
     (59, "885c7e7c1e1f7e2f"),
     (59, "f53f0d119f8f73b1"),
     (14, "f468560b906458e7"),
-    (89, "f75674a1c4c45eda"),
+    (97, "59b852ffafcb5962"),
     (6, "a3a90eee90ecdffc"),
 ];
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::{
     Action, Batch, Instant, Message, Outbox, Reason, Replica, ReplicaId, Sequence, Statement, Time,
-    To, Verdict,
+    To, Verdict, Vote,
 };
 use crate::limits::FETCH_BODIES_MAX;
 use crate::message::{BodyName, Fetch};
@@ -28,62 +28,63 @@ impl Fetcher {
 }
 
 impl Replica {
-    /// What is missing: to start the view voted for, or to go on in the active one.
-    fn missing_bodies(&self) -> Vec<BodyName> {
-        let mut missing: Vec<BodyName> = if self.is_changing() {
-            let view = self.views.voted;
-            let changes = self.views.changes.values();
-            let whole = changes.filter(|heard| heard.whole && heard.signed.change.view == view);
-            let certified = new_view::certified(whole.map(|heard| &*heard.signed.change));
-            let lacking = certified.iter().filter(|v| !self.has_body(v.sequence, &v.digest));
-            lacking.map(|v| BodyName { sequence: v.sequence, digest: v.digest }).collect()
-        } else {
-            let slots =
-                self.window.slots().filter(|(sequence, _)| *sequence > self.window.stable());
-            let name = |(sequence, digest)| BodyName { sequence, digest };
-            slots.filter_map(|(at, slot)| Some((at, slot.missing_carried()?))).map(name).collect()
+    /// What is missing, by who must hold it: to start the view voted for, each sender of a ViewChange holds
+    /// the bodies of its certificates; to go on in the active view, its primary holds what it started
+    /// with, and whoever prepared it does.
+    fn missing_bodies(&self) -> Vec<(ReplicaId, Vec<BodyName>)> {
+        let names = |lacking: &mut dyn Iterator<Item = BodyName>| {
+            let mut names: Vec<BodyName> = lacking.collect();
+            names.sort_unstable();
+            names.dedup();
+            names.truncate(FETCH_BODIES_MAX);
+            names
         };
-        missing.sort_unstable();
-        missing.dedup();
-        missing.truncate(FETCH_BODIES_MAX);
+        let others = self.cluster.replicas().filter(|peer| *peer != self.id);
+        let mut missing: Vec<(ReplicaId, Vec<BodyName>)> = Vec::new();
+        if self.is_changing() {
+            let view = self.views.voted;
+            for peer in others {
+                let heard = self.views.changes.get(&peer);
+                let Some(heard) = heard.filter(|it| it.whole && it.signed.change.view == view)
+                else {
+                    continue;
+                };
+                let certified = new_view::certified([&*heard.signed.change]);
+                let lacking = certified.iter().filter(|v| !self.has_body(v.sequence, &v.digest));
+                let name = |v: &Vote| BodyName { sequence: v.sequence, digest: v.digest };
+                missing.push((peer, names(&mut lacking.map(name))));
+            }
+        } else {
+            let stable = self.window.stable();
+            let slots = self.window.slots().filter(|(sequence, _)| *sequence > stable);
+            let lacking = slots.filter_map(|(sequence, slot)| {
+                slot.missing_carried().map(|digest| BodyName { sequence, digest })
+            });
+            let names = names(&mut { lacking });
+            missing.extend(others.map(|peer| (peer, names.clone())));
+            let primary = self.cluster.primary(self.views.active);
+            missing.sort_by_key(|(peer, _)| *peer != primary);
+        }
+        missing.retain(|(_, names)| !names.is_empty());
         missing
     }
 
-    /// Asks for what is missing, one peer at a time: whoever prepared a body holds it, and f + 1 correct
-    /// replicas did, so going round finds one.
+    /// Asks for what is missing, one peer at a time: f + 1 correct replicas hold every certified body, so
+    /// going round finds one, and a peer that does not deliver costs a turn.
     pub(super) fn fetch_bodies(&mut self, now: Instant, out: &mut Outbox) {
         if self.fetcher.next.is_some_and(|next| now < next) {
             return;
         }
-        let bodies = self.missing_bodies();
-        if bodies.is_empty() {
+        let mut missing = self.missing_bodies();
+        let Some(turn) = self.fetcher.turn.checked_rem(missing.len()) else {
             self.fetcher.next = None;
             return;
-        }
-        let others = self.cluster.replicas().filter(|peer| *peer != self.id);
-        let mut donors: Vec<ReplicaId> = others.collect();
-        // First whoever must hold them: the senders of the certificates, or the primary that started the view.
-        donors.sort_by_key(|peer| !self.should_hold(*peer, &bodies));
-        let turn = self.fetcher.turn.checked_rem(donors.len()).unwrap_or(0);
-        if let Some(donor) = donors.get(turn) {
-            let statement = Statement::Fetch(Fetch { bodies });
-            out.push(Action::Say { to: To::One(*donor), statement, batch: None });
-        }
-        self.fetcher.turn = turn + 1;
+        };
+        let (donor, bodies) = missing.swap_remove(turn);
+        let statement = Statement::Fetch(Fetch { bodies });
+        out.push(Action::Say { to: To::One(donor), statement, batch: None });
+        self.fetcher.turn = self.fetcher.turn.wrapping_add(1);
         self.fetcher.next = Some(now.after(self.limits.repair_delay));
-    }
-
-    fn should_hold(&self, peer: ReplicaId, bodies: &[BodyName]) -> bool {
-        if !self.is_changing() {
-            return peer == self.cluster.primary(self.views.active);
-        }
-        let change = self.views.changes.get(&peer).map(|heard| &heard.signed.change);
-        change.is_some_and(|change| {
-            change.prepared.iter().any(|it| {
-                let (sequence, digest) = (it.vote.sequence, it.vote.digest);
-                bodies.contains(&BodyName { sequence, digest })
-            })
-        })
     }
 
     /// A body at hand for a slot, wherever it is kept.
@@ -105,7 +106,7 @@ impl Replica {
         fetch: &Fetch,
         out: &mut Outbox,
     ) -> Verdict {
-        let delay = self.limits.repair_delay / 2;
+        let delay = self.limits.repair_delay;
         if self.fetcher.answered.get(&peer).is_some_and(|at| now.since(*at) < delay) {
             return Verdict::Ignored(Reason::TooSoon);
         }
@@ -127,7 +128,10 @@ impl Replica {
         let slot = self.window.slot(sequence);
         let for_slot = slot.is_some_and(|slot| slot.wants_body(&digest));
         let name = BodyName { sequence, digest };
-        if for_slot || (self.is_changing() && self.missing_bodies().contains(&name)) {
+        if for_slot
+            || (self.is_changing()
+                && self.missing_bodies().iter().any(|(_, names)| names.contains(&name)))
+        {
             Ok(())
         } else {
             Err(Reason::Duplicate)

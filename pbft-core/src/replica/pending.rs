@@ -141,6 +141,17 @@ impl Pending {
         self.order.first_key_value().map(|(_, key)| *key)
     }
 
+    /// The request that has waited longest, if it was not relayed within `delay`. Notes the time.
+    pub(crate) fn head_to_relay(
+        &mut self,
+        now: Instant,
+        delay: core::time::Duration,
+    ) -> Option<Request> {
+        let key = self.head()?;
+        let request = self.waiting.get(&key)?.request.clone();
+        self.relay_due(&request, now, delay).then_some(request)
+    }
+
     /// How many requests wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

@@ -38,9 +38,22 @@ impl Replica {
         if self.repair.next_status.is_some_and(|due| now >= due) {
             self.say_status(now, To::All, out);
             self.catch_up(now, out);
+            self.relay_head(now, out);
             verdict = Verdict::Accepted;
         }
         verdict
+    }
+
+    /// The request the timer runs for goes to the primary again: it may have had no room when it was
+    /// relayed, and a client must not be able to end a view by asking the backups alone.
+    fn relay_head(&mut self, now: Instant, out: &mut Outbox) {
+        if self.is_primary() || self.is_changing() {
+            return;
+        }
+        let primary = self.cluster.primary(self.views.active);
+        if let Some(request) = self.pending.head_to_relay(now, self.limits.repair_delay) {
+            relay(primary, Message::Request(request), out);
+        }
     }
 
     /// Says what is held here. A status promises nothing, so a non-voting replica says it too.
