@@ -305,9 +305,7 @@ impl Host {
     /// A time-out below what a request takes over these links suspects every primary.
     fn check_time_outs(&self, peer: ReplicaId) {
         let Some(round_trip) = self.network.round_trip(Peer::Replica(peer)) else { return };
-        // Pre-prepare, prepare, commit and what a repair takes: four round trips, doubled.
-        let needed = round_trip * 8;
-        if self.view_timeout < needed {
+        if let Some(needed) = longer_timeout(self.view_timeout, round_trip) {
             tracing::warn!(
                 replica = %self.id, %peer, ?round_trip, view_timeout = ?self.view_timeout,
                 "view_timeout is below eight round trips to this peer: set at least {needed:?} in cluster.toml, or views will change without a fault"
@@ -471,6 +469,13 @@ impl Host {
     }
 }
 
+/// What a view time-out should be at least, if it is shorter than what a request takes over links with
+/// this round trip: pre-prepare, prepare, commit and a repair are four round trips; twice that.
+fn longer_timeout(view_timeout: Duration, round_trip: Duration) -> Option<Duration> {
+    let needed = round_trip * 8;
+    (view_timeout < needed).then_some(needed)
+}
+
 /// One line for each view change, with everything that led to it.
 fn log_view(replica: ReplicaId, event: &ViewEntered) {
     let ViewEntered { view, from, cause, between_micros, timeout_micros, senders, min, max, nulls } =
@@ -488,5 +493,17 @@ async fn sleep_until(origin: Clock, alarm: Option<Instant>) {
             let due = origin + Duration::from_micros(micros);
             tokio::time::sleep_until(due.into()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f8_a_time_out_below_eight_round_trips_is_named_with_what_to_set() {
+        let (second, slow) = (Duration::from_secs(1), Duration::from_millis(200));
+        assert_eq!(longer_timeout(second, slow), Some(Duration::from_millis(1600)));
+        assert_eq!(longer_timeout(second, Duration::from_millis(100)), None);
     }
 }

@@ -221,7 +221,10 @@ fn d14_the_highest_view_has_no_next() {
         deliver(&world, &mut replica, world.plain_change(sender, 1 << 62));
     }
     assert_eq!(replica.summary().voted_view, View::MAX);
+    deliver(&world, &mut replica, world.plain_change(3, 1 << 62));
     assert_eq!(view_changes(&suspect(&world, &mut replica, 0, 10_000)), vec![]);
+    // Nor does it wake for ever: what cannot be waited for is waited for once more.
+    assert!(replica.deadline().is_none_or(|due| due > later(10_000).instant));
 }
 
 #[test]

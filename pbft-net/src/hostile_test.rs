@@ -141,13 +141,19 @@ async fn nothing_is_delivered_without_a_valid_hello() {
 
 #[tokio::test]
 async fn a_broken_stream_closes() {
-    for case in ["third stream", "reset", "ended inside a frame", "wrong tag"] {
+    for case in [
+        "third stream of another lane",
+        "fourth stream",
+        "reset",
+        "ended inside a frame",
+        "wrong tag",
+    ] {
         let mut cluster = Cluster::new(2);
         let r0 = cluster.start(0);
         let (raw, mut stream) = Raw::up(&cluster).await;
         until_up(&r0, replica(1), true).await;
         let _more = match case {
-            "third stream" => {
+            "third stream of another lane" => {
                 stream.finish().unwrap();
                 let bulk = raw.stream(&[Lane::Bulk.tag()]).await;
                 (bulk, Some(raw.stream(&[Lane::Urgent.tag()]).await))

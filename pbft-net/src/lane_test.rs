@@ -2,9 +2,13 @@ use super::*;
 use crate::NetLimits;
 
 fn queue(frames_max: usize, bytes_max: usize) -> LaneQueue {
+    queue_of(Lane::Bulk, frames_max, bytes_max)
+}
+
+fn queue_of(lane: Lane, frames_max: usize, bytes_max: usize) -> LaneQueue {
     let limits = NetLimits::default().peer_urgent;
     LaneQueue::new(
-        Lane::Bulk,
+        lane,
         &LaneLimits { outbound_frames_max: frames_max, outbound_bytes_max: bytes_max, ..limits },
     )
 }
@@ -34,6 +38,17 @@ fn the_oldest_frames_go_when_there_are_too_many_bytes() {
     assert_eq!(counters.snapshot().dropped_outbound_full, 2);
     assert_eq!(drain(&queue), b"\x08\0\0\0cccccccc");
     assert_eq!(queue.lock().bytes, 0);
+}
+
+/// What was asked first is waited for the longest; who asked for the rest asks again.
+#[test]
+fn of_a_transfer_the_newest_frames_go() {
+    let (queue, counters) = (queue_of(Lane::Transfer, 2, 1000), Counters::default());
+    for frame in ["a", "b", "c"] {
+        queue.push(Bytes::from(frame), &counters);
+    }
+    assert_eq!(counters.snapshot().dropped_outbound_full, 1);
+    assert_eq!(drain(&queue), b"\x01\0\0\0a\x01\0\0\0b");
 }
 
 #[test]

@@ -57,9 +57,14 @@ impl Timer {
     pub(super) fn note_step(&mut self, now: Instant) {
         let gap = now.since(self.last_step);
         self.last_step = now;
-        if gap >= self.timeout / 2
-            && let Some((_, deadline)) = &mut self.running
-        {
+        if gap >= self.timeout / 2 {
+            self.restart(now);
+        }
+    }
+
+    /// Waits once more for the same.
+    pub(super) fn restart(&mut self, now: Instant) {
+        if let Some((_, deadline)) = &mut self.running {
             *deadline = now.after(self.timeout);
         }
     }

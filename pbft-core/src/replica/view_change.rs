@@ -37,8 +37,13 @@ impl Replica {
             }
             Awaited::NewView(view) => (view, Cause::NewViewTimeout(view)),
         };
+        let voted = self.views.voted;
         if let Some(next) = view.next() {
             self.leave_for(now, next, cause, out);
+        }
+        if self.views.voted == voted {
+            // There is no view to go to: near the integer limit, which no honest cluster reaches.
+            self.timer.restart(now.instant);
         }
     }
 
