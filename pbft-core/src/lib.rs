@@ -28,16 +28,22 @@
 //! 2. Carry out the actions in order. Report `Durable`, `Executed` and `Snapshotted` when they are done.
 //! 3. Keep one alarm at [`replica::Replica::deadline`].
 //!
+//! A fourth report is `Restored`: a replica that is behind asks for a state ([`replica::Action::Restore`]), the
+//! host runs a [`transfer::Transfer`] against others' [`archive::Archive`]s, and gives the result to the
+//! owner of the state.
+//!
 //! # Reading order
 //!
 //! [`types`], [`cluster`] (quorums), [`message`], [`signed`] (the door), [`replica`] and its parts
-//! `order`, `execute`, `checkpoint`, `repair`, `durable`; then [`state`] and [`client`].
+//! `order`, `execute`, `checkpoint`, `repair`, `durable`; then views: [`new_view`], `replica/view_change`,
+//! `replica/timer`, `replica/fetch`; then [`state`], [`tree`], [`archive`], [`transfer`], `replica/catch_up`,
+//! `replica/recover`; last [`client`].
 //!
 //! # What it is not, yet
 //!
-//! One view: a faulty primary stops the service (safely). A replica further behind than its peers' kept
-//! history stays behind. Nothing survives a crash but what the host's journal keeps, and there is no
-//! recovery from it. `docs/protocol.md` says what is built and what is not.
+//! Nothing survives a crash but what the host's journal keeps; [`replica::Replica::recover`] goes on from
+//! that. There are no fast reads and no reconfiguration. `docs/protocol.md` says what is built and what
+//! is not.
 #![no_std]
 
 extern crate alloc;

@@ -7,6 +7,7 @@ use crate::archive::Archive;
 use crate::message::Checkpoint;
 use crate::state::Frozen;
 use crate::testing::*;
+use crate::wire;
 
 const TARGET: u64 = 8;
 

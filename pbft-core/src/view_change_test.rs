@@ -434,8 +434,7 @@ fn d9_a_slot_agreed_on_again_is_not_executed_again() {
     let certificate = world.certificate(0, 1, digest);
     let mut changes = plain(&world, 1, &[1, 2]);
     changes.insert(0, world.change(0, 1, None, &[certificate]));
-    deliver(&world, &mut replica, world.signed(world.new_view(1, changes)));
-    let mut all = Outbox::new();
+    let mut all = deliver(&world, &mut replica, world.signed(world.new_view(1, changes))).1;
     let again = [
         world.pre_prepare(1, 1, digest),
         world.prepare_in(0, 1, 1, digest),

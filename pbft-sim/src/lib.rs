@@ -21,6 +21,7 @@ pub mod checker;
 mod course;
 pub mod keys;
 pub mod ledger;
+mod machine;
 mod network;
 mod node;
 mod options;

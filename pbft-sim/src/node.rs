@@ -22,6 +22,7 @@ use pbft_core::wire;
 use crate::checker::Observation;
 use crate::keys::Keys;
 use crate::ledger::{Ledger, Seen, drain};
+use crate::machine::{SkewedClock, Store};
 use crate::options::{Options, SECONDS};
 use crate::random::Random;
 use crate::simulation::{Event, Place};
@@ -80,59 +81,6 @@ pub(crate) struct Node {
     /// Which life it is in: what was under way at a crash never arrives.
     life: u32,
     alarm: Option<Instant>,
-}
-
-/// What survives a crash: the records that were durable, kept in memory. The archive's stable snapshots
-/// survive with it.
-#[derive(Default)]
-struct Store {
-    durable: Vec<Record>,
-    /// Of this life, in order.
-    appended: Vec<(WriteId, Record)>,
-}
-
-impl Store {
-    fn sync(&mut self, up_to: WriteId) {
-        let synced = self.appended.iter().take_while(|(id, _)| *id <= up_to).count();
-        self.durable.extend(self.appended.drain(..synced).map(|(_, record)| record));
-    }
-
-    fn discard(&mut self, below: Sequence) {
-        self.durable.retain(|record| match record {
-            Record::Prepared { certificate, .. } => certificate.vote.sequence > below,
-            Record::Checkpoint(checkpoint) => checkpoint.sequence > below,
-            Record::Stable(proof) => proof.sequence() >= below,
-            Record::ViewChange(_) | Record::NewView { .. } => true,
-        });
-    }
-}
-
-/// A replica's two clocks, which run apart from the simulation's.
-#[derive(Clone, Copy, Debug)]
-struct SkewedClock {
-    /// Ahead by so many microseconds on the wall.
-    ahead: u64,
-    /// The monotonic clock's rate in per mille, since `since`, when it showed `shown`.
-    rate: u64,
-    since: u64,
-    shown: u64,
-}
-
-impl SkewedClock {
-    fn instant(&self, now: u64) -> Instant {
-        Instant(self.shown + (now - self.since) * self.rate / 1000)
-    }
-
-    /// Simulated microseconds until the clock shows `due`.
-    fn until(&self, now: u64, due: Instant) -> u64 {
-        (due.0.saturating_sub(self.instant(now).0) * 1000).div_ceil(self.rate)
-    }
-
-    fn set_rate(&mut self, now: u64, rate: u64) {
-        self.shown = self.instant(now).0;
-        self.since = now;
-        self.rate = rate;
-    }
 }
 
 impl Node {

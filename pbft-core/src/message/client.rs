@@ -1,0 +1,241 @@
+//! What passes between clients and replicas.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+
+use super::Request;
+use crate::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, View};
+use crate::wire;
+
+/// What a client says to a replica.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ClientMessage {
+    /// Order this.
+    Request(Request),
+    /// Tell me your status.
+    Query,
+}
+
+/// What a replica says to a client. The channel authenticates the replica; a client believes f + 1.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ReplicaMessage {
+    /// What came of a request.
+    Reply(Reply),
+    /// The replica has no room for the request now; advice to try later, nothing more.
+    Busy(RequestNumber),
+    /// The answer to a query.
+    Report(Report),
+}
+
+/// Why an application refused an operation: an outcome like any other, the same on every replica.
+#[derive(Clone, PartialEq, Eq, Hash, Encode)]
+pub struct Refusal {
+    code: u32,
+    reason: Vec<u8>,
+}
+
+impl Refusal {
+    /// A refusal with a code of the application's own and words for people, which are cut after
+    /// [`crate::limits::REFUSAL_BYTES_MAX`] bytes.
+    pub fn new(code: u32, reason: &str) -> Self {
+        let mut end = reason.len().min(crate::limits::REFUSAL_BYTES_MAX);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        Refusal { code, reason: reason.get(..end).unwrap_or_default().as_bytes().to_vec() }
+    }
+
+    /// The application's code.
+    pub fn code(&self) -> u32 {
+        self.code
+    }
+
+    /// The application's words.
+    pub fn reason(&self) -> String {
+        String::from_utf8_lossy(&self.reason).into_owned()
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "refusal {}: {}", self.code, self.reason())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.reason())
+    }
+}
+
+/// What came of one operation, the same on every correct replica.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The application's result.
+    Done(Bytes),
+    /// The application refused; nothing was done.
+    Refused(Refusal),
+    /// The operation was executed, but its result exceeded the results bound of the request.
+    ResultTooLong,
+}
+
+impl Encode for Outcome {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        match self {
+            Outcome::Done(result) => {
+                0_u8.encode(encoder)?;
+                wire::encode_blob(result, encoder)
+            }
+            Outcome::Refused(refusal) => {
+                1_u8.encode(encoder)?;
+                refusal.code.encode(encoder)?;
+                wire::encode_blob(&refusal.reason, encoder)
+            }
+            Outcome::ResultTooLong => 2_u8.encode(encoder),
+        }
+    }
+}
+
+impl<Context> Decode<Context> for Outcome {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match u8::decode(decoder)? {
+            0 => Ok(Outcome::Done(wire::decode_blob(decoder)?)),
+            1 => {
+                let code = u32::decode(decoder)?;
+                let reason = wire::decode_blob(decoder)?.to_vec();
+                if reason.len() > crate::limits::REFUSAL_BYTES_MAX {
+                    return Err(wire::malformed());
+                }
+                Ok(Outcome::Refused(Refusal { code, reason }))
+            }
+            2 => Ok(Outcome::ResultTooLong),
+            _ => Err(wire::malformed()),
+        }
+    }
+}
+wire::borrow_decode!(Outcome);
+
+/// What came of a request as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// Executed: one outcome for each operation, in order.
+    Executed(Vec<Outcome>),
+    /// The number lies below the client's window; whether it was ever executed is forgotten.
+    Stale,
+    /// The number was consumed by other operations; these were not executed and never will be under it.
+    NumberUsed,
+}
+
+impl Encode for Answer {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        match self {
+            Answer::Executed(outcomes) => {
+                0_u8.encode(encoder)?;
+                wire::encode_list(outcomes, encoder)
+            }
+            Answer::Stale => 1_u8.encode(encoder),
+            Answer::NumberUsed => 2_u8.encode(encoder),
+        }
+    }
+}
+
+impl<Context> Decode<Context> for Answer {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match u8::decode(decoder)? {
+            0 => Ok(Answer::Executed(wire::decode_list(decoder, 1)?)),
+            1 => Ok(Answer::Stale),
+            2 => Ok(Answer::NumberUsed),
+            _ => Err(wire::malformed()),
+        }
+    }
+}
+wire::borrow_decode!(Answer);
+
+/// A replica's answer to a request. A client compares everything but `view`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Reply {
+    /// Whose request.
+    pub client: ClientId,
+    /// Which number.
+    pub number: RequestNumber,
+    /// Identity of the request answered.
+    pub digest: Digest,
+    /// What came of it.
+    pub answer: Answer,
+    /// The view the replica is in: a hint about the primary, believed on f + 1 reports.
+    pub view: View,
+}
+
+/// Words for people, at most [`Text::BYTES_MAX`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Text(String);
+
+impl Text {
+    /// The most bytes of it.
+    pub const BYTES_MAX: usize = 256;
+
+    /// The words, cut at [`Text::BYTES_MAX`].
+    pub fn new(words: &str) -> Self {
+        let mut end = words.len().min(Self::BYTES_MAX);
+        while !words.is_char_boundary(end) {
+            end -= 1;
+        }
+        Text(String::from(words.get(..end).unwrap_or_default()))
+    }
+
+    /// The words.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Encode for Text {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        wire::encode_blob(self.0.as_bytes(), encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Text {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let bytes = wire::decode_blob(decoder)?;
+        match core::str::from_utf8(&bytes) {
+            Ok(words) if words.len() <= Self::BYTES_MAX => Ok(Text(String::from(words))),
+            _ => Err(wire::malformed()),
+        }
+    }
+}
+wire::borrow_decode!(Text);
+
+/// A replica's status for people and tools.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Report {
+    /// Who reports.
+    pub replica: ReplicaId,
+    /// The view it is in.
+    pub view: View,
+    /// Whether it is between views.
+    pub in_view_change: bool,
+    /// The last slot it executed.
+    pub last_executed: Sequence,
+    /// Its last stable checkpoint.
+    pub stable_checkpoint: Sequence,
+    /// Digest of the whole replicated state after `last_executed`.
+    pub state_digest: Digest,
+    /// How many views it has entered since it started.
+    pub view_changes: u64,
+    /// Why it left a view last; empty if it never did.
+    pub view_change_cause: Text,
+    /// Whether it is fetching the state of a stable checkpoint.
+    pub transferring: bool,
+    /// How many pieces of evidence it holds.
+    pub evidence: u64,
+    /// Version of its software: major, minor, patch.
+    pub version: [u16; 3],
+}
