@@ -251,6 +251,31 @@ fn c5_a_state_that_differs_from_the_stable_one_is_repaired_and_says_nothing_mean
     assert_eq!(prepares(&out), 1);
 }
 
+/// What was said of a wrong state cannot be said otherwise later: that would convict an honest replica.
+#[test]
+fn c5_a_checkpoint_said_of_a_wrong_state_is_not_said_again_of_the_right_one() {
+    let world = World::new(4);
+    let mut replica = world.replica(1);
+    run_to(&world, &mut replica, 8);
+    let checkpoints = |out: &Outbox| says(out, |said| matches!(said, Statement::Checkpoint(_)));
+    for (slot, said) in [(4, 1), (8, 1)] {
+        let own = Input::Snapshotted { sequence: Sequence(slot), digest: Digest([1; 32]) };
+        assert_eq!(checkpoints(&drive(&world, &mut replica, own).1), said);
+    }
+    for sender in [0, 2, 3] {
+        deliver(&world, &mut replica, world.checkpoint(sender, 4, OTHER));
+    }
+    let restored = Input::Restored { sequence: Sequence(4), digest: OTHER, consumed: vec![] };
+    let (_, out) = drive(&world, &mut replica, restored);
+    assert_eq!(executed(&out), [5, 6, 7, 8], "from the right state on");
+    for slot in 5..=8 {
+        let done = Input::Executed { sequence: Sequence(slot), consumed: vec![] };
+        drive(&world, &mut replica, done);
+    }
+    let right = Input::Snapshotted { sequence: Sequence(8), digest: Digest([2; 32]) };
+    assert_eq!(checkpoints(&drive(&world, &mut replica, right).1), 0);
+}
+
 #[test]
 fn checkpoints_move_the_window_and_old_slots_become_history() {
     let world = World::new(4);

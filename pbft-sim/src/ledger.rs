@@ -1,5 +1,6 @@
 //! The application of the simulation: its results and its state depend on the whole order.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -25,6 +26,9 @@ pub struct Entry {
 /// What checkers read: the operations executed since they last looked.
 pub type Seen = Arc<Mutex<Vec<Entry>>>;
 
+/// Whether the next operation comes out wrong.
+pub type Upset = Arc<AtomicBool>;
+
 /// Takes the entries out.
 pub fn drain(seen: &Seen) -> Vec<Entry> {
     std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner))
@@ -35,12 +39,19 @@ pub struct Ledger {
     chain: Digest,
     count: u64,
     seen: Seen,
+    upset: Upset,
 }
 
 impl Ledger {
     /// An empty ledger that shows what it executes in `seen`.
     pub fn new(seen: Seen) -> Self {
-        Ledger { chain: Digest::NULL, count: 0, seen }
+        Ledger { chain: Digest::NULL, count: 0, seen, upset: Upset::default() }
+    }
+
+    /// Makes the next operation come out wrong when the handle is set: a flipped bit in memory.
+    #[must_use]
+    pub fn with_upset(self, upset: Upset) -> Self {
+        Ledger { upset, ..self }
     }
 }
 
@@ -61,6 +72,9 @@ impl Application for Ledger {
         hasher.fixed(&context.seed().0);
         hasher.field(operation);
         self.chain = hasher.finish();
+        if self.upset.swap(false, Ordering::Relaxed) {
+            self.chain.0[0] ^= 1;
+        }
         self.count += 1;
         Ok(Bytes::copy_from_slice(&self.chain.0))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use pbft_core::archive::{Archive, Snapshot};
@@ -21,7 +22,7 @@ use pbft_core::wire;
 
 use crate::checker::Observation;
 use crate::keys::Keys;
-use crate::ledger::{Ledger, Seen, drain};
+use crate::ledger::{Ledger, Seen, Upset, drain};
 use crate::machine::{SkewedClock, Store};
 use crate::options::{Options, SECONDS};
 use crate::random::Random;
@@ -63,6 +64,7 @@ pub(crate) struct Node {
     replica: Replica,
     state: ReplicatedState,
     seen: Seen,
+    upset: Upset,
     executor: VecDeque<Command>,
     archive: Archive,
     transfer: Option<Transfer>,
@@ -93,7 +95,9 @@ impl Node {
         let limits = options.limits();
         let seen = Seen::default();
         let cluster = Arc::clone(&keys.cluster);
-        let ledger = Box::new(Ledger::new(Arc::clone(&seen)));
+        let upset = Upset::default();
+        let ledger = Ledger::new(Arc::clone(&seen)).with_upset(Arc::clone(&upset));
+        let ledger = Box::new(ledger);
         Ok(Node {
             id,
             signer: keys.signer(Author::Replica(id)),
@@ -108,6 +112,7 @@ impl Node {
             store: Store::default(),
             cluster,
             seen,
+            upset,
             executor: VecDeque::new(),
             hook: None,
             random: Random::new(options.seed ^ u64::from(id.0).wrapping_mul(0x9e37_79b9)),
@@ -138,6 +143,11 @@ impl Node {
         self.life += 1;
     }
 
+    /// A bit flips in its memory: the next operation comes out wrong.
+    pub(crate) fn upset(&self) {
+        self.upset.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn life(&self) -> u32 {
         self.life
     }
@@ -162,7 +172,8 @@ impl Node {
                 return;
             }
         }
-        let ledger = Box::new(Ledger::new(Arc::clone(&self.seen)));
+        let ledger = Ledger::new(Arc::clone(&self.seen));
+        let ledger = Box::new(ledger.with_upset(Arc::clone(&self.upset)));
         self.state = ReplicatedState::new(cluster, ledger);
         fx.push(Effect::Observe(Observation::Restarted { replica: self.id }));
         match self.archive.latest_stable().cloned() {

@@ -16,6 +16,7 @@
 //! | `cut r0 *` | from now on what r0 sends to others is lost; `cut * r0`: what it is sent |
 //! | `mend` | links are whole again |
 //! | `stop r0`, `start r0` | a crash, and a restart from what was durable |
+//! | `upset r0` | a bit flips in its memory: its next operation comes out wrong |
 //! | `wait 1000` | so many milliseconds pass, timers fire, nothing arrives |
 //! | `run 1000` | so many milliseconds pass, timers fire, everything arrives |
 //! | `show` | where everyone stands |
@@ -180,6 +181,7 @@ impl Stage {
                 self.node(id)?;
                 self.with(id, |node, now, fx| node.restart(now, fx));
             }
+            ("upset", [id]) => self.node(one(id)?)?.upset(),
             ("wait", [millis]) => self.pass(number(millis)?, false),
             ("run", [millis]) => self.pass(number(millis)?, true),
             ("show", []) => self.show(),
@@ -381,6 +383,9 @@ impl Stage {
                 }
                 _ => return,
             },
+            Observation::Diverged { replica, sequence } => {
+                format!("{replica:?} finds its own state wrong after {sequence}")
+            }
             Observation::Restoring { replica } => format!("{replica:?} wants the state"),
             Observation::Restored { replica, sequence } => {
                 format!("{replica:?} has the state after {sequence}")

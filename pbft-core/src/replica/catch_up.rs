@@ -81,8 +81,12 @@ impl Replica {
         consumed: &[(ClientId, RequestNumber)],
         out: &mut Outbox,
     ) -> Verdict {
-        if sequence < self.dispatched && !self.is_diverged() {
+        let diverged = self.is_diverged();
+        if sequence < self.dispatched && !diverged {
             return Verdict::Ignored(Reason::Unexpected);
+        }
+        if diverged {
+            self.checkpoints.renounce_own();
         }
         self.restoring = None;
         self.lagging = None;
@@ -97,7 +101,6 @@ impl Replica {
             self.pending.remove(*client, *number);
             self.pending.remove_stale(*client, *number, window);
         }
-        self.checkpoints.forget_own();
         self.checkpoints.note_own(sequence, digest);
         self.settle(out);
         self.retire();

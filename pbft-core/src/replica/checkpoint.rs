@@ -20,6 +20,8 @@ pub(super) struct Checkpoints {
     kept_per_sender: usize,
     /// Own digests above h, and the one at h.
     own: BTreeMap<Sequence, Digest>,
+    /// Up to here checkpoints were said of a state that was wrong.
+    silent_until: Sequence,
     pub(super) proof: Option<StableProof>,
     pub(super) proof_at: Instant,
     proof_write: WriteId,
@@ -33,6 +35,7 @@ impl Checkpoints {
             heard: BTreeMap::new(),
             kept_per_sender: usize::try_from(kept).unwrap_or(3),
             own: BTreeMap::new(),
+            silent_until: Sequence(0),
             proof: None,
             proof_at: Instant(0),
             proof_write: WriteId(0),
@@ -111,8 +114,11 @@ impl Checkpoints {
         self.own.insert(sequence, digest);
     }
 
-    /// The own state was replaced: what it was before is of no interest any more.
-    pub(super) fn forget_own(&mut self) {
+    /// The own state was wrong and is replaced. What was said of it cannot be taken back, nor said
+    /// otherwise: for those slots this replica stays silent.
+    pub(super) fn renounce_own(&mut self) {
+        let last = self.own.last_key_value().map_or(Sequence(0), |(sequence, _)| *sequence);
+        self.silent_until = self.silent_until.max(last);
         self.own.clear();
     }
 
@@ -156,18 +162,14 @@ impl Replica {
         if self.is_diverged() {
             return Verdict::Ignored(Reason::Diverged);
         }
-        // At most one checkpoint per slot in a replica's life: a state executed a second time, after a
-        // restart, must come out as it did.
-        if let Some(said) = self.checkpoints.own.get(&sequence).copied() {
-            if said != digest {
-                self.diverge(sequence, digest, said, out);
-            }
-            return Verdict::Ignored(Reason::Duplicate);
+        // At most one checkpoint per slot in a replica's life: of a state executed a second time, after a
+        // restart, nothing is said, whether or not it came out as it did.
+        if self.checkpoints.own.insert(sequence, digest).is_some() {
+            self.checkpoints.silent_until = self.checkpoints.silent_until.max(sequence);
         }
-        self.checkpoints.own.insert(sequence, digest);
         if sequence == self.window.stable() {
             self.settle(out);
-        } else {
+        } else if sequence > self.checkpoints.silent_until {
             let checkpoint = Checkpoint { sequence, digest };
             let id = self.journal.persist(Record::Checkpoint(checkpoint), out);
             self.say(id, Statement::Checkpoint(checkpoint), None, out);
