@@ -114,8 +114,10 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
         state_digest: first.map(|report| report.state_digest.to_hex()).unwrap_or_default(),
     };
     drop((clients, typed));
-    for node in nodes {
-        node.stop().await?;
+    // All at once: one after the other, those left would dial those gone.
+    let mut stops: tokio::task::JoinSet<_> = nodes.into_iter().map(Node::stop).collect();
+    while let Some(stopped) = stops.join_next().await {
+        stopped.map_err(|error| Failure::Failed(error.to_string()))??;
     }
     print(demo, &summary, &reports)?;
     verdict(&summary)

@@ -81,7 +81,7 @@ pub(crate) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
         if let Some(cause) = status.view_change_cause.as_ref().filter(|cause| !cause.is_empty()) {
             remarks.push(format!("left a view: {cause}"));
         }
-        println!(
+        let line = format!(
             "{:>7}  {:>4}  {:>8}  {:>10}  {:>8}  {}  {}",
             status.id,
             number(status.view),
@@ -91,6 +91,7 @@ pub(crate) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
             digest.get(..16).unwrap_or_default(),
             remarks.join("; "),
         );
+        println!("{}", line.trim_end());
     }
     Ok(())
 }

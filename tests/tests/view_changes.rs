@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pbft_tests::{Cluster, code, stderr, stdout};
+use pbft_tests::{Cluster, binary, check_history, code, stderr, stdout};
 use serde_json::Value;
 
 /// What a client waits before it asks everyone, then what a replica waits, then a second.
@@ -59,6 +60,23 @@ fn the_primary_stopped_under_load_costs_one_view_change_and_comes_back_by_itself
     cluster.signal(0, "-CONT");
     cluster.until_agreed(&[0, 1, 2, 3]);
     assert_views(&cluster, &[0, 1, 2, 3], 1, 1);
+}
+
+/// SEEDS: linearizable through it all, by the real times of real clients.
+#[test]
+fn a_history_with_the_primary_killed_in_it_is_linearizable() {
+    let mut cluster = Cluster::start(4);
+    let out = cluster.path("history.jsonl");
+    let mut history = Command::new(binary())
+        .args(["history", &cluster.path("client-0"), "--concurrency", "4", "--seconds", "4"])
+        .args(["--out", &out])
+        .spawn()
+        .unwrap();
+    cluster.until_value(200);
+    cluster.kill(0);
+    assert!(history.wait().unwrap().success());
+    check_history(&out, 0, cluster.value());
+    assert_views(&cluster, &[1, 2, 3], 1, 1);
 }
 
 #[test]
