@@ -49,7 +49,8 @@ impl Evidence {
         let same_subject = subject(&first).is_some() && subject(&first) == subject(&second);
         // Equality ignores the signature: a malleable copy is no second statement (PITFALLS I4).
         let differ = first.statement != second.statement;
-        let contradict = (same_subject && differ) || strays(&first, &second);
+        let contradict =
+            (same_subject && differ) || strays(&first, &second) || forgets(&first, &second);
         contradict.then_some(Evidence { first, second })
     }
 
@@ -96,6 +97,17 @@ fn strays(first: &Signed, second: &Signed) -> bool {
     first.sender == second.sender
         && new_view.view == vote.view
         && named.is_some_and(|digest| digest != vote.digest)
+}
+
+/// Whether `second` is a ViewChange that leaves out what the Commit `first` of the same replica, in a lower
+/// view, says it held: every certificate is durable before its Commit is said, so no crash explains it.
+fn forgets(first: &Signed, second: &Signed) -> bool {
+    let (Statement::Commit(vote), Statement::ViewChange(change)) =
+        (&first.statement, &second.statement)
+    else {
+        return false;
+    };
+    first.sender == second.sender && change.omits(vote)
 }
 
 /// Evidence kept: one piece for each subject, so many in all (PITFALLS K6).

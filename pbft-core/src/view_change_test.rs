@@ -251,6 +251,32 @@ fn k1_one_view_change_is_kept_per_sender_and_a_second_one_for_its_view_is_eviden
     assert_eq!(lower, Verdict::Ignored(Reason::OtherView));
 }
 
+/// PITFALLS D1: who has committed a slot and then leaves it out is caught, and nobody else is.
+#[test]
+fn d1_a_view_change_that_leaves_out_what_its_sender_committed_is_evidence() {
+    let world = World::new(4);
+    let mut replica = world.replica(3);
+    let batch = world.batch(&[1]);
+    deliver(&world, &mut replica, world.proposal(1, &batch));
+    for sender in [1, 2] {
+        deliver(&world, &mut replica, world.commit(sender, 1, batch.digest()));
+    }
+    let certificate = world.certificate(0, 1, batch.digest());
+    let honest = world.change(1, 1, None, &[certificate]).to_signed();
+    deliver(&world, &mut replica, world.signed(honest));
+    assert!(replica.evidence().is_empty());
+    deliver(&world, &mut replica, world.plain_change(2, 1));
+    let evidence = replica.evidence().iter().next().unwrap();
+    assert!(evidence.convicts(&world.cluster, &world.verifier));
+    assert_eq!(evidence.subject().replica, ReplicaId(2));
+    // A checkpoint at or above the slot is as good as its certificate.
+    let mut other = world.replica(3);
+    deliver(&world, &mut other, world.commit(2, 1, batch.digest()));
+    let change = world.change(2, 1, Some(world.stable(4, OTHER)), &[]).to_signed();
+    deliver(&world, &mut other, world.signed(change));
+    assert!(other.evidence().is_empty());
+}
+
 // --- Timers ---
 
 #[test]

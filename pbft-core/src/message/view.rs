@@ -8,7 +8,7 @@ use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
-use super::{Signed, Statement};
+use super::{Signed, Statement, Vote};
 use crate::certificate::{PreparedCertificate, StableProof};
 use crate::types::{Digest, ReplicaId, Sequence, Signature, View};
 use crate::wire;
@@ -30,6 +30,17 @@ impl ViewChange {
     /// h, the slot of its last stable checkpoint.
     pub fn stable_sequence(&self) -> Sequence {
         self.stable.as_ref().map_or(Sequence(0), StableProof::sequence)
+    }
+
+    /// Whether it leaves out a slot that its sender has committed in a lower view: above h, and no
+    /// certificate for it of that view or a later one (PROTOCOL section 1).
+    pub fn omits(&self, committed: &Vote) -> bool {
+        let carries = |it: &PreparedCertificate| {
+            it.vote.sequence == committed.sequence && it.vote.view >= committed.view
+        };
+        committed.view < self.view
+            && committed.sequence > self.stable_sequence()
+            && !self.prepared.iter().any(carries)
     }
 }
 

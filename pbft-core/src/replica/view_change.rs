@@ -134,6 +134,7 @@ impl Replica {
             let first = heard.signed.to_signed();
             return self.accuse(first, signed.clone(), out);
         }
+        self.accuse_of_omission(signed, change, out);
         let whole = scrutiny == Scrutiny::Whole;
         let (change, signature) = (Arc::clone(change), signed.signature);
         if sender == self.id {
@@ -151,6 +152,16 @@ impl Replica {
         self.join(now, out);
         self.start_view(now, out);
         Verdict::Accepted
+    }
+
+    /// A ViewChange without a slot whose Commit its sender signed is evidence, whatever else it holds.
+    fn accuse_of_omission(&mut self, signed: &Signed, change: &ViewChange, out: &mut Outbox) {
+        let commits = self.window.slots().filter_map(|(_, slot)| slot.vote_of(signed.sender, true));
+        let omitted = |commit: &Signed| matches!(&commit.statement, Statement::Commit(vote) if change.omits(vote));
+        let omitted: Option<Signed> = { commits }.find(omitted);
+        if let Some(commit) = omitted {
+            self.accuse(commit, signed.clone(), out);
+        }
     }
 
     /// Joins when f + 1 others have voted for views above the own: the lowest of those f + 1, so that one
