@@ -142,9 +142,10 @@ impl Archive {
         self.pins.retain(|_, pin| now.since(pin.last) < PIN_IDLE && now.since(pin.since) < PIN_MAX);
     }
 
-    /// The latest stable snapshot kept.
-    pub fn latest_stable(&self) -> Option<&Snapshot> {
-        self.kept.range(..=self.stable).next_back().map(|(_, snapshot)| snapshot)
+    /// The latest snapshot kept, stable or not: what a replica goes on from after a restart. Not an older
+    /// one: its Checkpoint was said, so others may count on it to hold that state.
+    pub fn latest(&self) -> Option<&Snapshot> {
+        self.kept.last_key_value().map(|(_, snapshot)| snapshot)
     }
 
     /// How many snapshots are kept.

@@ -3,7 +3,7 @@
 use pbft_core::replica::Record;
 use pbft_core::types::{Instant, Sequence, WriteId};
 
-/// What survives a crash: the records that were durable, kept in memory. The archive's stable snapshots
+/// What survives a crash: the records that were durable, kept in memory. The archive's snapshots
 /// survive with it.
 #[derive(Default)]
 pub(crate) struct Store {

@@ -152,7 +152,7 @@ impl Node {
         self.life
     }
 
-    /// Starts again from what was durable: the journal, and the last stable snapshot.
+    /// Starts again from what was durable: the journal, and the last snapshot.
     pub(crate) fn restart(&mut self, now: u64, fx: &mut Vec<Effect>) {
         self.crashed = false;
         self.store.appended.clear();
@@ -176,7 +176,9 @@ impl Node {
         let ledger = Box::new(ledger.with_upset(Arc::clone(&self.upset)));
         self.state = ReplicatedState::new(cluster, ledger);
         fx.push(Effect::Observe(Observation::Restarted { replica: self.id }));
-        match self.archive.latest_stable().cloned() {
+        let stable = self.replica.window().stable();
+        self.archive.stable(stable, self.clock.instant(now));
+        match self.archive.latest().cloned() {
             Some(snapshot) => {
                 self.archive.install(snapshot.clone());
                 self.install(now, &snapshot, fx);
