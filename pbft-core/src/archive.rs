@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::certificate::StableProof;
 use crate::cluster::Cluster;
 use crate::crypto::Hasher;
 use crate::state::Frozen;
@@ -142,10 +143,22 @@ impl Archive {
         self.pins.retain(|_, pin| now.since(pin.last) < PIN_IDLE && now.since(pin.since) < PIN_MAX);
     }
 
-    /// The latest snapshot kept, stable or not: what a replica goes on from after a restart. Not an older
-    /// one: its Checkpoint was said, so others may count on it to hold that state.
-    pub fn latest(&self) -> Option<&Snapshot> {
-        self.kept.last_key_value().map(|(_, snapshot)| snapshot)
+    /// The latest stable snapshot kept: what a replica goes on from after a restart, because whoever has
+    /// executed a slot above h also holds its decision for others, and a snapshot holds none.
+    pub fn latest_stable(&self) -> Option<&Snapshot> {
+        self.kept.range(..=self.stable).next_back().map(|(_, snapshot)| snapshot)
+    }
+
+    /// After a restart `snapshot` is the current one. Later ones stay: their Checkpoints were said, so
+    /// others may count on this replica to hold those states once they are stable.
+    pub fn resume(&mut self, snapshot: Snapshot) {
+        self.current = snapshot;
+    }
+
+    /// The snapshot that `proof` is about, if it is kept here: then there is nothing to fetch.
+    pub fn proven(&self, proof: &StableProof) -> Option<&Snapshot> {
+        let snapshot = self.kept.get(&proof.sequence())?;
+        (snapshot.digest(&self.cluster) == proof.checkpoint.digest).then_some(snapshot)
     }
 
     /// How many snapshots are kept.

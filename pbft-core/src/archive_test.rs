@@ -74,3 +74,20 @@ fn absurd_asks_get_small_answers() {
     let part = archive.answer(at(0), &Ask { sequence: Sequence(4), what });
     assert!(crate::wire::encode(&part).len() < 10_000);
 }
+
+/// After a restart the later snapshots stay, and serve as soon as they are proven.
+#[test]
+fn g4_what_a_checkpoint_said_is_kept_over_a_restart_and_installed_without_fetching() {
+    let world = World::new(4);
+    let mut archive = filled(6);
+    archive.stable(Sequence(4), at(0));
+    let last = archive.latest_stable().cloned().unwrap();
+    assert_eq!(last.sequence, Sequence(4));
+    archive.resume(last);
+    assert_eq!(archive.current().sequence, Sequence(4));
+    let digest = archive.kept.get(&Sequence(6)).unwrap().digest(&world.cluster);
+    assert!(archive.proven(&world.stable(6, digest)).is_some());
+    assert!(archive.proven(&world.stable(6, Digest([1; 32]))).is_none(), "not what is proven");
+    archive.stable(Sequence(6), at(0));
+    assert_ne!(archive.answer(at(0), &head(6)).what, PartOf::Gone);
+}

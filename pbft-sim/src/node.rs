@@ -152,7 +152,7 @@ impl Node {
         self.life
     }
 
-    /// Starts again from what was durable: the journal, and the last snapshot.
+    /// Starts again from what was durable: the journal, and the last stable snapshot.
     pub(crate) fn restart(&mut self, now: u64, fx: &mut Vec<Effect>) {
         self.crashed = false;
         self.store.appended.clear();
@@ -178,13 +178,13 @@ impl Node {
         fx.push(Effect::Observe(Observation::Restarted { replica: self.id }));
         let stable = self.replica.window().stable();
         self.archive.stable(stable, self.clock.instant(now));
-        match self.archive.latest().cloned() {
+        match self.archive.latest_stable().cloned() {
             Some(snapshot) => {
-                self.archive.install(snapshot.clone());
+                self.archive.resume(snapshot.clone());
                 self.install(now, &snapshot, fx);
             }
             None => {
-                self.archive = Archive::new(Arc::clone(&self.cluster));
+                self.archive.resume(Snapshot::default());
                 let (replica, sequence) = (self.id, Sequence(0));
                 fx.push(Effect::Observe(Observation::Restored { replica, sequence }));
             }
@@ -503,6 +503,12 @@ impl Node {
             Action::Restore { proof } => {
                 match &mut self.transfer {
                     _ if self.installing => return,
+                    None if self.archive.proven(&proof).is_some() => {
+                        if let Some(snapshot) = self.archive.proven(&proof).cloned() {
+                            self.installing = true;
+                            self.give(Command::Restore(Box::new(snapshot)), fx);
+                        }
+                    }
                     Some(transfer) => transfer.offer(proof),
                     None => {
                         let held = self.archive.current().clone();
