@@ -47,6 +47,22 @@ pub enum Kind {
     Fetch = 9,
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Kind::Request => "request",
+            Kind::PrePrepare => "pre-prepare",
+            Kind::Prepare => "prepare",
+            Kind::Commit => "commit",
+            Kind::Checkpoint => "checkpoint",
+            Kind::Status => "status",
+            Kind::ViewChange => "view-change",
+            Kind::NewView => "new-view",
+            Kind::Fetch => "fetch",
+        })
+    }
+}
+
 /// Makes signatures of one author. Must be deterministic: after a crash the same statement is signed
 /// again and must come out equal (PROTOCOL section 4).
 pub trait Signer: Send + Sync {

@@ -1,17 +1,26 @@
-//! Misbehaviour that anyone can check: two signed statements that one honest key never makes.
+//! Misbehaviour that anyone can check: statements that one honest key never makes (PROTOCOL section 1).
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use bincode::de::Decoder;
+use bincode::error::DecodeError;
+use bincode::{Decode, Encode};
 
 use crate::cluster::Cluster;
-use crate::crypto::{Author, Kind, Verifier};
-use crate::message::{Signed, Statement};
+use crate::crypto::{Kind, Verifier};
+use crate::message::{Batch, Message, Signed, Statement};
 use crate::new_view;
+use crate::signed::{self, Cache, Scrutiny};
 use crate::types::{ReplicaId, Sequence, View};
+use crate::wire;
 
-/// What a contradiction is about: one replica, one kind of statement, one view, one slot.
+/// What misbehaviour is about: one replica, one kind of statement, one view, one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject {
-    /// Whose key signed both.
+    /// Whose key signed.
     pub replica: ReplicaId,
     /// Which kind of statement.
     pub kind: Kind,
@@ -19,6 +28,19 @@ pub struct Subject {
     pub view: View,
     /// For which slot; 0 for ViewChange and NewView, which are about many.
     pub sequence: Sequence,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Subject { replica, kind, view, sequence } = self;
+        match kind {
+            Kind::Checkpoint => write!(formatter, "replica {replica}: {kind} of slot {sequence}"),
+            Kind::ViewChange | Kind::NewView => {
+                write!(formatter, "replica {replica}: {kind} for view {view}")
+            }
+            _ => write!(formatter, "replica {replica}: {kind} in view {view}, slot {sequence}"),
+        }
+    }
 }
 
 /// What a statement is about, if a second one about the same convicts its signer. Status may change at
@@ -36,51 +58,129 @@ pub fn subject(signed: &Signed) -> Option<Subject> {
     Some(Subject { replica: signed.sender, kind: signed.statement.kind(), view, sequence })
 }
 
-/// Two statements of one key about the same, with different content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Evidence {
-    first: Signed,
-    second: Signed,
+/// In what way a replica broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Offence {
+    /// Two different statements about the same.
+    Equivocation,
+    /// A PrePrepare of another digest than the same primary's NewView names.
+    StrayProposal,
+    /// A ViewChange that leaves out what a Commit of the same replica says it held.
+    Omission,
+    /// One statement that no correct replica signs, whatever else it said.
+    Void,
 }
+
+impl fmt::Display for Offence {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Offence::Equivocation => "equivocation",
+            Offence::StrayProposal => "stray proposal",
+            Offence::Omission => "omission",
+            Offence::Void => "void statement",
+        })
+    }
+}
+
+/// One or two signed statements that convict their signer, to anyone who knows the cluster's keys.
+#[derive(Clone, Debug, PartialEq, Eq, Encode)]
+pub struct Evidence(Proof);
+
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+enum Proof {
+    Contradiction { first: Signed, second: Signed },
+    Void { statement: Signed, batch: Option<Arc<Batch>> },
+}
+
+impl<Context> Decode<Context> for Evidence {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let evidence = match Proof::decode(decoder)? {
+            Proof::Contradiction { first, second } => Evidence::new(first, second),
+            Proof::Void { statement, batch } => Evidence::of_void(statement, batch),
+        };
+        evidence.ok_or_else(wire::malformed)
+    }
+}
+wire::borrow_decode!(Evidence);
 
 impl Evidence {
     /// Pairs two statements if they contradict each other; signatures are not checked here.
     pub fn new(first: Signed, second: Signed) -> Option<Self> {
-        let same_subject = subject(&first).is_some() && subject(&first) == subject(&second);
-        // Equality ignores the signature: a malleable copy is no second statement (PITFALLS I4).
-        let differ = first.statement != second.statement;
-        let contradict =
-            (same_subject && differ) || strays(&first, &second) || forgets(&first, &second);
-        contradict.then_some(Evidence { first, second })
+        offence(&first, &second)?;
+        Some(Evidence(Proof::Contradiction { first, second }))
     }
 
-    /// What the contradiction is about.
+    /// One statement that is void by itself, with the body that a PrePrepare came with; whether it is void
+    /// is not checked here.
+    pub fn of_void(statement: Signed, batch: Option<Arc<Batch>>) -> Option<Self> {
+        subject(&statement)?;
+        Some(Evidence(Proof::Void { statement, batch }))
+    }
+
+    /// The offence.
+    pub fn offence(&self) -> Offence {
+        match &self.0 {
+            Proof::Contradiction { first, second } => {
+                offence(first, second).unwrap_or(Offence::Equivocation)
+            }
+            Proof::Void { .. } => Offence::Void,
+        }
+    }
+
+    /// What it is about.
     pub fn subject(&self) -> Subject {
-        subject(&self.second).unwrap_or(Subject {
-            replica: self.first.sender,
-            kind: self.first.statement.kind(),
+        let statement = self.last();
+        subject(statement).unwrap_or(Subject {
+            replica: statement.sender,
+            kind: statement.statement.kind(),
             view: View(0),
             sequence: Sequence(0),
         })
     }
 
-    /// The statement that came first.
-    pub fn first(&self) -> &Signed {
-        &self.first
+    /// The statements in it: one that is void, or two that contradict each other.
+    pub fn statements(&self) -> impl Iterator<Item = &Signed> {
+        let (first, second) = match &self.0 {
+            Proof::Contradiction { first, second } => (first, Some(second)),
+            Proof::Void { statement, .. } => (statement, None),
+        };
+        core::iter::once(first).chain(second)
     }
 
-    /// The statement that contradicts it.
-    pub fn second(&self) -> &Signed {
-        &self.second
+    fn last(&self) -> &Signed {
+        match &self.0 {
+            Proof::Contradiction { second, .. } => second,
+            Proof::Void { statement, .. } => statement,
+        }
     }
 
     /// Whether the evidence convicts, to anyone who knows the cluster's keys.
     pub fn convicts(&self, cluster: &Cluster, verifier: &dyn Verifier) -> bool {
-        let good = |signed: &Signed| {
-            let preimage = signed.statement.preimage(cluster, signed.sender);
-            verifier.verify(Author::Replica(signed.sender), &preimage, &signed.signature)
-        };
-        cluster.contains(self.first.sender) && good(&self.first) && good(&self.second)
+        let message = Message::Evidence(Arc::new(self.clone()));
+        signed::verify(cluster, verifier, &mut Cache::new(0), message, Scrutiny::Whole).is_ok()
+    }
+
+    /// The void statement and its body, if that is what it is.
+    pub(crate) fn void(&self) -> Option<(&Signed, Option<&Arc<Batch>>)> {
+        match &self.0 {
+            Proof::Void { statement, batch } => Some((statement, batch.as_ref())),
+            Proof::Contradiction { .. } => None,
+        }
+    }
+}
+
+/// How two statements of one key contradict each other, if they do.
+fn offence(first: &Signed, second: &Signed) -> Option<Offence> {
+    let same_subject = subject(first).is_some() && subject(first) == subject(second);
+    // Equality ignores the signature: a malleable copy is no second statement (PITFALLS I4).
+    if same_subject && first.statement != second.statement {
+        Some(Offence::Equivocation)
+    } else if strays(first, second) {
+        Some(Offence::StrayProposal)
+    } else if forgets(first, second) {
+        Some(Offence::Omission)
+    } else {
+        None
     }
 }
 
@@ -110,27 +210,68 @@ fn forgets(first: &Signed, second: &Signed) -> bool {
     first.sender == second.sender && change.omits(vote)
 }
 
-/// Evidence kept: one piece for each subject, so many in all (PITFALLS K6).
+/// Everything that `statements`, whose signatures hold, prove: one piece for each replica convicted. After
+/// more than f faults this names at least f + 1 of them, if all that correct replicas kept is given
+/// (PITFALLS L9; Sheng et al., BFT Protocol Forensics, 2021).
+pub fn convict<'a>(statements: impl IntoIterator<Item = &'a Signed>) -> Vec<Evidence> {
+    let mut convicted: BTreeMap<ReplicaId, Evidence> = BTreeMap::new();
+    let mut said: BTreeMap<Subject, &Signed> = BTreeMap::new();
+    let (mut commits, mut changes) = (Vec::new(), Vec::new());
+    for signed in statements {
+        match &signed.statement {
+            Statement::Commit(_) => commits.push(signed),
+            Statement::ViewChange(_) => changes.push(signed),
+            _ => {}
+        }
+        let Some(subject) = subject(signed) else { continue };
+        let first = *said.entry(subject).or_insert(signed);
+        if let Some(evidence) = Evidence::new(first.clone(), signed.clone()) {
+            convicted.entry(signed.sender).or_insert(evidence);
+        }
+    }
+    for change in changes {
+        if convicted.contains_key(&change.sender) {
+            continue;
+        }
+        if let Some(commit) = commits.iter().find(|commit| forgets(commit, change))
+            && let Some(evidence) = Evidence::new((*commit).clone(), change.clone())
+        {
+            convicted.insert(change.sender, evidence);
+        }
+    }
+    convicted.into_values().collect()
+}
+
+/// Evidence kept: one piece for each subject, so many in all, of each replica an equal share: one that
+/// convicts itself over and over does not crowd out the others' (PITFALLS K6).
 #[derive(Clone, Debug)]
 pub struct EvidenceStore {
     kept: BTreeMap<Subject, Evidence>,
-    max: usize,
+    max_of_each: usize,
 }
 
 impl EvidenceStore {
-    /// A store of at most `max` pieces.
-    pub fn new(max: usize) -> Self {
-        EvidenceStore { kept: BTreeMap::new(), max }
+    /// A store of at most `max` pieces about `n` replicas, and at least one about each.
+    pub fn new(max: usize, n: usize) -> Self {
+        let max_of_each = max.checked_div(n).unwrap_or(1).max(1);
+        EvidenceStore { kept: BTreeMap::new(), max_of_each }
+    }
+
+    /// Whether a piece about `subject` would be kept.
+    pub fn wants(&self, subject: &Subject) -> bool {
+        let of_replica = self.kept.keys().filter(|kept| kept.replica == subject.replica);
+        !self.kept.contains_key(subject)
+            && of_replica.take(self.max_of_each).count() < self.max_of_each
     }
 
     /// Keeps `evidence` and says whether it is new.
     pub fn insert(&mut self, evidence: &Evidence) -> bool {
         let subject = evidence.subject();
-        if self.kept.len() >= self.max || self.kept.contains_key(&subject) {
-            return false;
+        let wanted = self.wants(&subject);
+        if wanted {
+            self.kept.insert(subject, evidence.clone());
         }
-        self.kept.insert(subject, evidence.clone());
-        true
+        wanted
     }
 
     /// All pieces kept.

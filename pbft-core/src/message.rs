@@ -17,6 +17,7 @@ use bytes::Bytes;
 use crate::certificate::{CommitCertificate, StableProof};
 use crate::cluster::Cluster;
 use crate::crypto::{Author, Hasher, Kind, Signer, preimage};
+use crate::evidence::Evidence;
 use crate::transfer::{Ask, Part};
 use crate::types::{
     ClientId, Digest, ReplicaId, RequestNumber, Sequence, Signature, View, WallTime,
@@ -484,6 +485,8 @@ pub enum Message {
     Ask(Ask),
     /// A part of a snapshot.
     Part(Part),
+    /// Proof that somebody broke the protocol, passed on once by everyone to whom it is new.
+    Evidence(Arc<Evidence>),
 }
 
 #[cfg(test)]

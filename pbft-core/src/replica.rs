@@ -10,7 +10,7 @@
 use alloc::sync::Arc;
 
 use crate::cluster::Cluster;
-use crate::evidence::{Evidence, EvidenceStore};
+use crate::evidence::EvidenceStore;
 use crate::limits::{ConfigError, Limits};
 use crate::message::{Batch, Message, ReplicaSet, Signed, Statement, Vote};
 use crate::signed::Verified;
@@ -18,6 +18,7 @@ use crate::types::{ClientId, Instant, ReplicaId, RequestNumber, Sequence, Time, 
 
 use crate::window::{Place, Window};
 
+mod account;
 mod catch_up;
 mod checkpoint;
 mod durable;
@@ -27,6 +28,7 @@ mod history;
 mod io;
 mod mirror;
 mod order;
+mod pace;
 mod pending;
 mod recover;
 mod repair;
@@ -34,6 +36,7 @@ mod timer;
 mod view;
 mod view_change;
 
+use account::Shown;
 use catch_up::Restoring;
 use checkpoint::Checkpoints;
 use durable::Journal;
@@ -41,6 +44,7 @@ use fetch::Fetcher;
 use history::History;
 pub use io::{Action, Halt, Input, Misbehavior, Outbox, Reason, Record, To, Verdict};
 use mirror::Mirror;
+use pace::Pace;
 use pending::Pending;
 use recover::Abstention;
 pub use recover::RecoverError;
@@ -71,6 +75,7 @@ pub struct Replica {
     // The order.
     views: Views,
     timer: Timer,
+    pace: Pace,
     abstention: Abstention,
     window: Window,
     history: History,
@@ -86,6 +91,7 @@ pub struct Replica {
     mirror: Mirror,
     journal: Journal,
     evidence: EvidenceStore,
+    shown: Shown,
     repair: Repair,
     fetcher: Fetcher,
 
@@ -144,6 +150,7 @@ impl Replica {
             halted: None,
             views: Views::default(),
             timer: Timer::new(limits.view_timeout, limits.view_timeout_max),
+            pace: Pace::default(),
             abstention: Abstention::default(),
             window: Window::new(constants.window),
             history: History::default(),
@@ -154,7 +161,8 @@ impl Replica {
             pending: Pending::default(),
             mirror: Mirror::new(constants.client_window),
             journal: Journal::default(),
-            evidence: EvidenceStore::new(limits.evidence_max),
+            evidence: EvidenceStore::new(limits.evidence_max, cluster.n()),
+            shown: Shown::default(),
             repair: Repair::default(),
             fetcher: Fetcher::default(),
             restoring: None,
@@ -184,7 +192,9 @@ impl Replica {
         if self.halted.is_some() {
             return Verdict::Ignored(Reason::Halted);
         }
-        self.timer.note_step(now.instant);
+        if self.timer.note_step(now.instant) {
+            self.pace.forgive();
+        }
         let verdict = self.take(now, input, out);
         self.retime(now.instant);
         verdict
@@ -247,6 +257,8 @@ impl Replica {
             }
             Message::Stable(_) => Ok(()),
             Message::Body { sequence, batch } => self.wants_body(*sequence, batch.digest()),
+            Message::Evidence(evidence) if self.evidence.wants(&evidence.subject()) => Ok(()),
+            Message::Evidence(_) => Err(Reason::Enough),
             Message::Ask(_) | Message::Part(_) => Err(Reason::Unexpected),
         }
     }
@@ -321,6 +333,10 @@ impl Replica {
             Message::Stable(proof) => self.on_stable(now, proof, out),
             Message::Body { sequence, batch } => self.on_body(now, sequence, batch, out),
             Message::Ask(_) | Message::Part(_) => Verdict::Ignored(Reason::Unexpected),
+            Message::Evidence(evidence) => {
+                self.keep_evidence(&evidence, out);
+                Verdict::Accepted
+            }
             Message::Statement(signed) => match &signed.statement {
                 Statement::PrePrepare(vote) => {
                     let vote = *vote;
@@ -366,18 +382,6 @@ impl Replica {
         if self.standing == Standing::Voting && !self.is_diverged() {
             self.journal.after(after, Action::Say { to: To::All, statement, batch }, out);
         }
-    }
-
-    /// Keeps two contradicting statements and reports them, once.
-    fn accuse(&mut self, first: Signed, second: Signed, out: &mut Outbox) -> Verdict {
-        let Some(evidence) = Evidence::new(first, second) else {
-            return Verdict::Ignored(Reason::Duplicate);
-        };
-        let subject = evidence.subject();
-        if self.evidence.insert(&evidence) {
-            out.push(Action::Accuse(evidence));
-        }
-        Verdict::Refused(Misbehavior::Equivocation(subject))
     }
 
     fn halt(&mut self, halt: Halt, out: &mut Outbox) {

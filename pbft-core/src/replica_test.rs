@@ -95,7 +95,9 @@ fn a8_the_first_of_two_proposals_wins_and_the_pair_is_evidence() {
     let (verdict, out) = deliver(&world, &mut replica, world.proposal(1, &second));
     assert!(matches!(verdict, Verdict::Refused(Misbehavior::Equivocation(_))), "{verdict:?}");
     assert_eq!(prepares(&out), 0);
-    let [Action::Accuse(evidence)] = &out[..] else { panic!("{out:?}") };
+    let [Action::Accuse(evidence), Action::Relay { to: To::All, .. }] = &out[..] else {
+        panic!("{out:?}")
+    };
     assert!(evidence.convicts(&world.cluster, &world.verifier));
     assert_eq!(evidence.subject().replica, ReplicaId(0));
     let accepted = replica.window().slot(Sequence(1)).unwrap().accepted.clone().unwrap();
@@ -112,7 +114,7 @@ fn a5_a_vote_is_final_and_a_second_one_is_evidence() {
     deliver(&world, &mut replica, world.commit(2, 1, batch.digest()));
     let (verdict, out) = deliver(&world, &mut replica, world.commit(2, 1, OTHER));
     assert!(matches!(verdict, Verdict::Refused(Misbehavior::Equivocation(_))));
-    assert!(matches!(out[..], [Action::Accuse(_)]));
+    assert!(matches!(out[..], [Action::Accuse(_), Action::Relay { to: To::All, .. }]));
     let (_, out) = deliver(&world, &mut replica, world.commit(0, 1, batch.digest()));
     assert_eq!(executed(&out), vec![]);
     let (_, out) = deliver(&world, &mut replica, world.commit(3, 1, batch.digest()));

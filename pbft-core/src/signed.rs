@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use crate::certificate::{PreparedCertificate, Signatures, StableProof};
 use crate::cluster::Cluster;
 use crate::crypto::{Author, Hasher, Kind, Signer, Verifier, preimage};
+use crate::evidence::Evidence;
 use crate::limits::FETCH_BODIES_MAX;
 use crate::message::{
     Batch, Fetch, Message, NewView, Request, RequestBody, Signed, Statement, Status, ViewChange,
@@ -113,6 +114,9 @@ pub enum Forgery {
     /// Bodies asked for twice, not in order, or too many.
     #[error("more than {FETCH_BODIES_MAX} bodies asked for, or not in order")]
     FetchBounds,
+    /// Evidence that convicts nobody: fabricated, or against a statement that holds.
+    #[error("evidence that proves nothing against replica {0}")]
+    Evidence(ReplicaId),
     /// A PrePrepare was expected and something else was found.
     #[error("another kind of statement where a pre-prepare belongs")]
     Kind,
@@ -252,10 +256,30 @@ pub fn verify(
         }
         // Its digest was recomputed on decoding, and whoever asked for that digest knows it certified.
         Message::Body { batch, .. } => door.batch_bounds(batch)?,
+        Message::Evidence(evidence) => door.evidence(evidence)?,
         // Transfers prove what they receive by themselves; the replica takes none of it.
         Message::Ask(_) | Message::Part(_) => return Err(Forgery::Kind),
     }
     Ok(Verified { message, scrutiny })
+}
+
+/// Proof that the signer of a message which [`verify`] refused did sign it: a message of its own for the
+/// replica. `None` if anyone could have made it up.
+pub fn void(
+    cluster: &Cluster,
+    verifier: &dyn Verifier,
+    cache: &mut Cache,
+    message: &Message,
+) -> Option<Verified> {
+    let evidence = match message {
+        Message::Statement(signed) => Evidence::of_void(signed.clone(), None),
+        Message::Proposal { pre_prepare, batch } => {
+            Evidence::of_void(pre_prepare.clone(), Some(Arc::clone(batch)))
+        }
+        _ => None,
+    };
+    let message = Message::Evidence(Arc::new(evidence?));
+    verify(cluster, verifier, cache, message, Scrutiny::Whole).ok()
 }
 
 struct Door<'a> {
@@ -481,6 +505,26 @@ impl Door<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Evidence holds if its signer did sign what is in it and no correct replica would have.
+    fn evidence(&mut self, evidence: &Evidence) -> Result<(), Forgery> {
+        let accused = evidence.subject().replica;
+        self.member(accused)?;
+        for signed in evidence.statements() {
+            let preimage = signed.statement.preimage(self.cluster, accused);
+            self.signature(Author::Replica(accused), &preimage, &signed.signature)?;
+        }
+        let holds = match evidence.void() {
+            None => true,
+            Some((statement, None)) => self.signed(statement, Scrutiny::Whole).is_err(),
+            Some((statement, Some(batch))) => {
+                // Only the body that the signer named is its word; any other is the relay's.
+                let named = matches!(&statement.statement, Statement::PrePrepare(vote) if vote.digest == batch.digest());
+                named && self.proposal(statement, batch).is_err()
+            }
+        };
+        if holds { Ok(()) } else { Err(Forgery::Evidence(accused)) }
     }
 
     fn batch_bounds(&self, batch: &Batch) -> Result<(), Forgery> {

@@ -85,6 +85,7 @@ fn forgery_name(forgery: &Forgery) -> &'static str {
         Forgery::ViewChange(_) => "void_view_change",
         Forgery::NewView { .. } => "void_new_view",
         Forgery::FetchBounds => "fetch_bounds",
+        Forgery::Evidence(_) => "void_evidence",
     }
 }
 

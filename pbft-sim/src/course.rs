@@ -112,7 +112,9 @@ impl Simulation {
     /// The backlog in order, messages before timers (PITFALLS E9).
     pub(crate) fn resume(&mut self, replica: ReplicaId) {
         let Some(mut backlog) = self.backlog.remove(&replica) else { return };
-        backlog.sort_by_key(|event| matches!(event, Event::Wake { .. } | Event::Transfer { .. }));
+        backlog.sort_by_key(|event| {
+            matches!(event, Event::Wake { .. } | Event::Transfer { .. } | Event::Hook { .. })
+        });
         backlog.into_iter().for_each(|event| self.process(event));
     }
 
@@ -224,6 +226,7 @@ fn addressee(event: &Event) -> Option<ReplicaId> {
         | Event::Durable { replica, .. }
         | Event::Executor { replica, .. }
         | Event::Transfer { replica, .. }
+        | Event::Hook { replica, .. }
         | Event::Wake { place: Place::Replica(replica) } => Some(*replica),
         _ => None,
     }

@@ -14,7 +14,8 @@
 //! Checkers judge it from outside ([`checker`]). The same seed gives the same run, to the byte.
 //!
 //! A replica becomes a traitor by a [`pbft_core::hook::Hook`] between it and the world, which can say
-//! whatever its own key can sign ([`Simulation::with_traitor`]).
+//! whatever its own key can sign: one of the named behaviours of [`traitor`], or one of your own
+//! ([`Simulation::with_traitor`]).
 
 mod caller;
 pub mod checker;
@@ -28,8 +29,10 @@ mod options;
 pub mod random;
 pub mod scenario;
 mod simulation;
+pub mod traitor;
 
 pub use checker::{Goals, Violation};
 pub use network::Faults;
 pub use options::{MILLIS, Options, SECONDS};
 pub use simulation::{Place, Report, Simulation, Verdict};
+pub use traitor::{Kit, Spec, Traitor};

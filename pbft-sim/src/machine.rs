@@ -3,6 +3,8 @@
 use pbft_core::replica::Record;
 use pbft_core::types::{Instant, Sequence, WriteId};
 
+use crate::traitor::prune;
+
 /// What survives a crash: the records that were durable, kept in memory. The archive's snapshots
 /// survive with it.
 #[derive(Default)]
@@ -19,12 +21,7 @@ impl Store {
     }
 
     pub(crate) fn discard(&mut self, below: Sequence) {
-        self.durable.retain(|record| match record {
-            Record::Prepared { certificate, .. } => certificate.vote.sequence > below,
-            Record::Checkpoint(checkpoint) => checkpoint.sequence > below,
-            Record::Stable(proof) => proof.sequence() >= below,
-            Record::ViewChange(_) | Record::NewView { .. } => true,
-        });
+        prune(&mut self.durable, below);
     }
 }
 

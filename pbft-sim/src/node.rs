@@ -8,11 +8,11 @@ use bytes::Bytes;
 use pbft_core::archive::{Archive, Snapshot};
 use pbft_core::cluster::Cluster;
 use pbft_core::crypto::{Author, Signer, Verifier};
-use pbft_core::hook::Hook;
+use pbft_core::hook::{Deed, Hook, Scene};
 use pbft_core::limits::{ConfigError, Limits};
 use pbft_core::message::{Batch, ClientMessage, Message, ReplicaMessage, Reply, Statement};
 use pbft_core::replica::{Action, Input, Outbox, Record, Replica, To, Verdict};
-use pbft_core::signed::{Cache, Forgery, sign_message, verify};
+use pbft_core::signed::{Cache, Forgery, sign_message, verify, void};
 use pbft_core::state::ReplicatedState;
 use pbft_core::transfer::{Transfer, TransferAction};
 use pbft_core::types::{
@@ -73,6 +73,7 @@ pub(crate) struct Node {
     installing: bool,
     store: Store,
     hook: Option<Box<dyn Hook>>,
+    hook_alarm: Option<Instant>,
     random: Random,
     clock: SkewedClock,
     limits: Limits,
@@ -115,6 +116,7 @@ impl Node {
             upset,
             executor: VecDeque::new(),
             hook: None,
+            hook_alarm: None,
             random: Random::new(options.seed ^ u64::from(id.0).wrapping_mul(0x9e37_79b9)),
             clock: SkewedClock { ahead: random.below(2 * SECONDS), rate: 1000, since: 0, shown: 0 },
             limits,
@@ -190,7 +192,7 @@ impl Node {
             }
         }
         self.started = true;
-        self.drive(now, Input::Start, fx);
+        self.drive(now, None, Input::Start, fx);
     }
 
     fn install(&mut self, now: u64, snapshot: &Snapshot, fx: &mut Vec<Effect>) {
@@ -200,7 +202,7 @@ impl Node {
             Ok(consumed) => {
                 fx.push(Effect::Observe(Observation::Restored { replica, sequence }));
                 let digest = snapshot.digest(&self.cluster);
-                self.drive(now, Input::Restored { sequence, digest, consumed }, fx);
+                self.drive(now, None, Input::Restored { sequence, digest, consumed }, fx);
             }
             Err(error) => {
                 let error = error.to_string();
@@ -227,7 +229,7 @@ impl Node {
 
     pub(crate) fn on_connected(&mut self, now: u64, peer: ReplicaId, fx: &mut Vec<Effect>) {
         if self.started {
-            self.drive(now, Input::Connected(peer), fx);
+            self.drive(now, Some(peer), Input::Connected(peer), fx);
         }
     }
 
@@ -295,8 +297,9 @@ impl Node {
         let message = match (message, from) {
             (Some(Message::Ask(ask)), Place::Replica(_)) => {
                 let part = self.archive.answer(self.clock.instant(now), &ask);
-                let frame = wire::encode(&Message::Part(part));
-                fx.push(Effect::Send { to: from, frame, guarded: true });
+                if let Place::Replica(to) = from {
+                    self.do_all(now, vec![Deed::Hand { to, part }], fx);
+                }
                 return;
             }
             (Some(Message::Part(part)), Place::Replica(donor)) => {
@@ -314,25 +317,35 @@ impl Node {
             return;
         };
         let scrutiny = self.replica.scrutiny(&message);
-        match verify(&self.cluster, &*self.verifier, &mut self.cache, message, scrutiny) {
-            Ok(verified) => self.drive(now, Input::Deliver(verified), fx),
-            Err(Forgery::NewView { view, .. }) => self.drive(now, Input::VoidNewView(view), fx),
-            Err(_) => {}
+        let link = match from {
+            Place::Replica(peer) => Some(peer),
+            Place::Client(_) => None,
+        };
+        let (verifier, cache) = (&*self.verifier, &mut self.cache);
+        let forgery = match verify(&self.cluster, verifier, cache, message.clone(), scrutiny) {
+            Ok(verified) => return self.drive(now, link, Input::Deliver(verified), fx),
+            Err(forgery) => forgery,
+        };
+        if let Some(evidence) = void(&self.cluster, verifier, cache, &message) {
+            self.drive(now, link, Input::Deliver(evidence), fx);
+        }
+        if let Forgery::NewView { view, .. } = forgery {
+            self.drive(now, link, Input::VoidNewView(view), fx);
         }
     }
 
     pub(crate) fn on_durable(&mut self, now: u64, up_to: u64, fx: &mut Vec<Effect>) {
         self.store.sync(WriteId(up_to));
-        self.drive(now, Input::Durable(WriteId(up_to)), fx);
+        self.drive(now, None, Input::Durable(WriteId(up_to)), fx);
     }
 
     pub(crate) fn on_wake(&mut self, now: u64, fx: &mut Vec<Effect>) {
         if !self.started {
             self.started = true;
-            self.drive(now, Input::Start, fx);
+            self.drive(now, None, Input::Start, fx);
         } else if self.replica.deadline().is_some_and(|due| due <= self.clock.instant(now)) {
             self.alarm = None;
-            self.drive(now, Input::Wake, fx);
+            self.drive(now, None, Input::Wake, fx);
         }
     }
 
@@ -357,15 +370,15 @@ impl Node {
                 // The null request is shown as a batch of nothing.
                 let batch = batch.unwrap_or_else(|| Arc::new(Batch::new(WallTime(0), Vec::new())));
                 fx.push(Effect::Observe(Observation::Executed { replica, sequence, batch }));
-                applied.replies.into_iter().for_each(|reply| send_reply(reply, fx));
+                self.do_all(now, applied.replies.into_iter().map(tell).collect(), fx);
                 let consumed = applied.consumed;
-                self.drive(now, Input::Executed { sequence, consumed }, fx);
+                self.drive(now, None, Input::Executed { sequence, consumed }, fx);
             }
             Command::Snapshot { sequence } => {
                 if let Ok(frozen) = self.state.freeze() {
                     let digest = self.archive.apply(frozen);
                     self.archive.keep();
-                    self.drive(now, Input::Snapshotted { sequence, digest }, fx);
+                    self.drive(now, None, Input::Snapshotted { sequence, digest }, fx);
                 }
             }
             Command::Restore(snapshot) => {
@@ -374,7 +387,7 @@ impl Node {
             }
             Command::Answer { client, number, digest, view } => {
                 if let Some(reply) = self.state.kept_reply(client, number, digest, view) {
-                    send_reply(reply, fx);
+                    self.do_all(now, vec![tell(reply)], fx);
                 }
             }
         }
@@ -396,23 +409,72 @@ impl Node {
         }
     }
 
-    fn drive(&mut self, now: u64, input: Input, fx: &mut Vec<Effect>) {
+    fn drive(&mut self, now: u64, from: Option<ReplicaId>, input: Input, fx: &mut Vec<Effect>) {
+        let mut inputs = VecDeque::from([(from, input)]);
+        self.drive_all(now, &mut inputs, fx);
+    }
+
+    fn drive_all(
+        &mut self,
+        now: u64,
+        inputs: &mut VecDeque<(Option<ReplicaId>, Input)>,
+        fx: &mut Vec<Effect>,
+    ) {
         let time = self.time(now);
-        let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
-            let mut passed = Vec::new();
+        while let Some((from, input)) = inputs.pop_front() {
+            let (mut passed, mut deeds) = (Vec::new(), Vec::new());
             match &mut self.hook {
-                Some(hook) => hook.on_input(time, input, &mut passed),
+                Some(hook) => {
+                    let scene = Scene { now: time, replica: &self.replica };
+                    hook.hear(scene, from, input, &mut passed, &mut deeds);
+                }
                 None => passed.push(input),
             }
+            deeds.into_iter().for_each(|deed| self.perform(now, deed, inputs, fx));
             for input in passed {
                 let mut out = Outbox::new();
                 if let Verdict::Refused(misbehavior) = self.replica.step(time, input, &mut out) {
                     let replica = self.id;
                     fx.push(Effect::Observe(Observation::Refused { replica, misbehavior }));
                 }
-                self.perform_all(now, time, out, &mut inputs, fx);
+                for action in out {
+                    self.show(now, Deed::Act(action), inputs, fx);
+                }
             }
+        }
+        self.set_alarms(now, fx);
+    }
+
+    /// Does what did not come from the replica itself.
+    fn do_all(&mut self, now: u64, deeds: Vec<Deed>, fx: &mut Vec<Effect>) {
+        let mut inputs = VecDeque::new();
+        deeds.into_iter().for_each(|deed| self.show(now, deed, &mut inputs, fx));
+        self.drive_all(now, &mut inputs, fx);
+    }
+
+    /// The traitor's own alarm.
+    pub(crate) fn on_hook(&mut self, now: u64, fx: &mut Vec<Effect>) {
+        self.hook_alarm = None;
+        let (time, mut deeds) = (self.time(now), Vec::new());
+        if let Some(hook) = &mut self.hook
+            && hook.deadline().is_some_and(|due| due <= time.instant)
+        {
+            hook.wake(Scene { now: time, replica: &self.replica }, &mut deeds);
+        }
+        let mut inputs = VecDeque::new();
+        deeds.into_iter().for_each(|deed| self.perform(now, deed, &mut inputs, fx));
+        self.drive_all(now, &mut inputs, fx);
+    }
+
+    fn set_alarms(&mut self, now: u64, fx: &mut Vec<Effect>) {
+        let due = self.hook.as_ref().and_then(|hook| hook.deadline());
+        if let Some(due) = due
+            && self.hook_alarm.is_none_or(|alarm| alarm > due)
+        {
+            self.hook_alarm = Some(due);
+            let delay = self.clock.until(now, due);
+            let event = Event::Hook { replica: self.id, life: self.life };
+            fx.push(Effect::Later { delay, event });
         }
         let deadline = self.replica.deadline();
         if let Some(due) = deadline
@@ -424,31 +486,56 @@ impl Node {
         }
     }
 
-    fn perform_all(
+    /// Shows a deed to the traitor, if there is one, and does what it leaves.
+    fn show(
         &mut self,
         now: u64,
-        time: Time,
-        out: Outbox,
-        inputs: &mut VecDeque<Input>,
+        deed: Deed,
+        inputs: &mut VecDeque<(Option<ReplicaId>, Input)>,
         fx: &mut Vec<Effect>,
     ) {
-        for action in out {
-            let mut passed = Vec::new();
-            match &mut self.hook {
-                Some(hook) => hook.on_action(time, action, &mut passed),
-                None => passed.push(action),
-            }
-            for action in passed {
-                self.perform(now, action, inputs, fx);
-            }
-        }
+        let time = self.time(now);
+        let Some(hook) = &mut self.hook else { return self.perform(now, deed, inputs, fx) };
+        let mut deeds = Vec::new();
+        hook.act(Scene { now: time, replica: &self.replica }, deed, &mut deeds);
+        deeds.into_iter().for_each(|deed| self.perform(now, deed, inputs, fx));
     }
 
     fn perform(
         &mut self,
         now: u64,
+        deed: Deed,
+        inputs: &mut VecDeque<(Option<ReplicaId>, Input)>,
+        fx: &mut Vec<Effect>,
+    ) {
+        match deed {
+            Deed::Act(action) => self.act(now, action, inputs, fx),
+            Deed::Tell { client, message } => {
+                let frame = wire::encode(&message);
+                fx.push(Effect::Send { to: Place::Client(client), frame, guarded: true });
+            }
+            Deed::Hand { to, part } => {
+                let frame = wire::encode(&Message::Part(part));
+                fx.push(Effect::Send { to: Place::Replica(to), frame, guarded: true });
+            }
+            Deed::Bytes { to, frame } => {
+                fx.push(Effect::Send { to: Place::Replica(to), frame, guarded: false });
+            }
+            Deed::Forget(records) => {
+                inputs.clear();
+                self.life += 1;
+                self.hook_alarm = None;
+                self.store.durable = records;
+                self.restart(now, fx);
+            }
+        }
+    }
+
+    fn act(
+        &mut self,
+        now: u64,
         action: Action,
-        inputs: &mut VecDeque<Input>,
+        inputs: &mut VecDeque<(Option<ReplicaId>, Input)>,
         fx: &mut Vec<Effect>,
     ) {
         let replica = self.id;
@@ -477,7 +564,7 @@ impl Node {
                     fx.push(Effect::Observe(Observation::Said { replica, statement }));
                 }
                 if !status && (to == To::All || to == To::One(replica)) {
-                    inputs.push_back(Input::Deliver(verified));
+                    inputs.push_back((None, Input::Deliver(verified)));
                 }
             }
             Action::Relay { to, message } => {
@@ -493,8 +580,8 @@ impl Node {
                 self.give(Command::Answer { client, number, digest, view }, fx);
             }
             Action::Busy { client, number } => {
-                let frame = wire::encode(&ReplicaMessage::Busy(number));
-                fx.push(Effect::Send { to: Place::Client(client), frame, guarded: true });
+                let message = ReplicaMessage::Busy(number);
+                self.perform(now, Deed::Tell { client, message }, inputs, fx);
             }
             Action::Discard { below } => {
                 self.store.discard(below);
@@ -551,8 +638,6 @@ impl Node {
     }
 }
 
-fn send_reply(reply: Reply, fx: &mut Vec<Effect>) {
-    let to = Place::Client(reply.client);
-    let frame = wire::encode(&ReplicaMessage::Reply(reply));
-    fx.push(Effect::Send { to, frame, guarded: true });
+fn tell(reply: Reply) -> Deed {
+    Deed::Tell { client: reply.client, message: ReplicaMessage::Reply(reply) }
 }

@@ -4,8 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use pbft_core::limits::{Constants, Limits};
+use pbft_core::types::ReplicaId;
 
 use crate::random::Random;
+use crate::traitor::Spec;
 
 /// Simulated microseconds in a millisecond.
 pub const MILLIS: u64 = 1_000;
@@ -63,6 +65,8 @@ pub struct Options {
     pub heal_at: u64,
     /// How long after that everything may take, in microseconds.
     pub liveness_bound: u64,
+    /// Who is a traitor, and of what kind.
+    pub traitors: Vec<(ReplicaId, Spec)>,
     /// Real ed25519 signatures instead of keyed hashes.
     pub ed25519: bool,
 }
@@ -102,6 +106,7 @@ impl Options {
             crashes: Vec::new(),
             heal_at: 0,
             liveness_bound: 60 * SECONDS,
+            traitors: Vec::new(),
             ed25519: false,
         }
     }
@@ -159,6 +164,20 @@ impl Options {
         options
     }
 
+    /// The same run with these traitors.
+    ///
+    /// They count towards f, and so do replicas that stop for good: the fewer of those there are.
+    #[must_use]
+    pub fn with_traitors(mut self, traitors: Vec<(ReplicaId, Spec)>) -> Self {
+        if !traitors.is_empty() {
+            let f = self.replicas.saturating_sub(1) / 3;
+            let is_traitor = |id: u32| traitors.iter().any(|(traitor, _)| traitor.0 == id);
+            self.crashes.retain(|(crashed, _)| !is_traitor(*crashed));
+            self.crashes.truncate(f.saturating_sub(traitors.len()));
+        }
+        Options { traitors, ..self }
+    }
+
     fn crash_some(&mut self, random: &mut Random) {
         let n = u64::try_from(self.replicas).unwrap_or(4);
         let f = n.saturating_sub(1) / 3;
@@ -179,6 +198,7 @@ impl Options {
             && self.loss + self.duplication + self.corruption + self.slow == 0
             && !self.has_events()
             && self.crashes.is_empty()
+            && self.traitors.is_empty()
     }
 
     /// Whether something happens to links or replicas now and then.
@@ -226,7 +246,7 @@ impl fmt::Display for Options {
             "n {}, {} clients x {} requests of up to {} operations, {} in flight; K {}, L {}, W {}, \
              batches of up to {}, {} slots in flight, {} kept below h; delay {}..{} us, slow {}, loss {}, duplication {}, \
              corruption {} per mille; partitions {}, reconnects {}, pauses {}, slowdowns {}, skews {}, \
-             restarts {}; crashes {:?}; heal at {} ms; {}",
+             restarts {}; crashes {:?}; heal at {} ms; {}{}",
             self.replicas,
             self.clients,
             self.requests_per_client,
@@ -253,6 +273,10 @@ impl fmt::Display for Options {
             self.crashes,
             self.heal_at / MILLIS,
             if self.ed25519 { "ed25519" } else { "keyed hashes" },
+            self.traitors
+                .iter()
+                .map(|(id, spec)| format!("; traitor r{id} {spec}"))
+                .collect::<String>(),
         )
     }
 }

@@ -457,6 +457,7 @@ fn kind_of(frame: &Bytes) -> &'static str {
         Ok(Message::Body { .. }) => "body",
         Ok(Message::Ask(_)) => "ask",
         Ok(Message::Part(_)) => "part",
+        Ok(Message::Evidence(_)) => "evidence",
         Err(_) => "",
     }
 }

@@ -3,8 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use pbft_core::crypto::Author;
 use pbft_core::hook::Hook;
 use pbft_core::limits::ConfigError;
 use pbft_core::types::{ClientId, Digest, ReplicaId, Sequence};
@@ -13,10 +15,12 @@ use sha2::{Digest as _, Sha256};
 use crate::caller::Caller;
 use crate::checker::{Checkers, Goals, Observation, Violation};
 use crate::keys::Keys;
+use crate::ledger::{Ledger, Seen};
 use crate::network::{Faults, Network};
 use crate::node::{Effect, Node};
 use crate::options::{MILLIS, Options};
 use crate::random::Random;
+use crate::traitor::{Controller, Kit, Traitor};
 
 /// Who is at an end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +38,7 @@ pub(crate) enum Event {
     Durable { replica: ReplicaId, up_to: u64, life: u32 },
     Executor { replica: ReplicaId, life: u32 },
     Transfer { replica: ReplicaId, life: u32 },
+    Hook { replica: ReplicaId, life: u32 },
     Wake { place: Place },
     Submit { client: ClientId },
     Crash { replica: ReplicaId },
@@ -155,6 +160,21 @@ impl Simulation {
             options,
         };
         simulation.schedule_course();
+        let controller = Controller::default();
+        for (replica, spec) in simulation.options.traitors.clone() {
+            let kit = Kit {
+                id: replica,
+                cluster: Arc::clone(&keys.cluster),
+                signer: keys.signer(Author::Replica(replica)),
+                limits: simulation.options.limits(),
+                application: Arc::new(|| Box::new(Ledger::new(Seen::default()))),
+                seed: simulation.options.seed,
+                controller: controller.clone(),
+            };
+            let traitor = Traitor::new(&spec, kit)
+                .map_err(|error| ConfigError::new("traitor", &spec, error.to_string()))?;
+            simulation = simulation.with_traitor(replica, Box::new(traitor));
+        }
         Ok(simulation)
     }
 
@@ -318,6 +338,9 @@ impl Simulation {
             }
             Event::Transfer { replica, life } => {
                 self.with_life(replica, life, |node, now, fx| node.on_transfer(now, fx));
+            }
+            Event::Hook { replica, life } => {
+                self.with_life(replica, life, |node, now, fx| node.on_hook(now, fx));
             }
             Event::Wake { place: Place::Replica(replica) } => {
                 self.with_node(replica, |node, now, fx| node.on_wake(now, fx));

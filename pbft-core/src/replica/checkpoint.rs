@@ -109,6 +109,14 @@ impl Checkpoints {
         Some(Signed { sender, statement, signature: *signature })
     }
 
+    /// The signed copies of all Checkpoints heard.
+    pub(super) fn all(&self) -> impl Iterator<Item = Signed> + '_ {
+        let heard = self.heard.iter();
+        heard.flat_map(|(sender, kept)| {
+            kept.keys().filter_map(|sequence| self.signed(*sender, *sequence))
+        })
+    }
+
     /// Notes the own digest after a checkpoint slot.
     pub(super) fn note_own(&mut self, sequence: Sequence, digest: Digest) {
         self.own.insert(sequence, digest);
@@ -215,6 +223,7 @@ impl Replica {
 
     /// Moves h, and nothing that follows in the view.
     pub(super) fn adopt_stable(&mut self, now: Time, proof: StableProof, out: &mut Outbox) {
+        self.account_for_proof(&proof, out);
         let stable = proof.sequence();
         self.checkpoints.proof_write = self.journal.persist(Record::Stable(proof.clone()), out);
         self.checkpoints.proof = Some(proof);

@@ -43,6 +43,11 @@ impl History {
         }
     }
 
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Decided> {
+        self.slots.values()
+    }
+
     /// A slot, if it is still kept.
     pub(crate) fn slot(&self, sequence: Sequence) -> Option<&Decided> {
         self.slots.get(&sequence)

@@ -207,7 +207,9 @@ impl Replica {
         if let Some(body) = body {
             slot.keep_body(body);
         }
-        if willing && !self.is_primary() && self.may_vote(vote.sequence) {
+        self.show_split(vote.sequence, out);
+        self.judge_pace(now, vote.sequence, out);
+        if willing && !self.is_changing() && !self.is_primary() && self.may_vote(vote.sequence) {
             let after = self.vote_after(vote.sequence);
             self.say(after, Statement::Prepare(vote), None, out);
         }
@@ -335,6 +337,7 @@ impl Replica {
         if own {
             slot.spoken_at = now.instant;
         }
+        self.show_split(vote.sequence, out);
         self.advance(now, vote.sequence, out);
         Verdict::Accepted
     }
@@ -437,6 +440,7 @@ impl Replica {
         out: &mut Outbox,
     ) -> Verdict {
         let sequence = certificate.vote.sequence;
+        self.account_for_votes(&certificate.vote, &certificate.commits, true, out);
         let slot = self.window.slot_mut(sequence);
         if let Some(held) = &slot.committed
             && held.vote.digest != certificate.vote.digest

@@ -54,12 +54,15 @@ impl Timer {
 
     /// Notes that the process is alive. A gap of half a time-out, in which not even a status was due,
     /// means that it was stopped: what it waited for may be in its backlog, so it waits anew (PITFALLS E9).
-    pub(super) fn note_step(&mut self, now: Instant) {
+    /// Says whether it was.
+    pub(super) fn note_step(&mut self, now: Instant) -> bool {
         let gap = now.since(self.last_step);
         self.last_step = now;
-        if gap >= self.timeout / 2 {
+        let stopped = gap >= self.timeout / 2;
+        if stopped {
             self.restart(now);
         }
+        stopped
     }
 
     /// Waits once more for the same.
@@ -83,6 +86,9 @@ impl Replica {
     pub(super) fn retime(&mut self, now: Instant) {
         let awaited = self.awaited();
         self.timer.set(awaited, now);
+        let idle =
+            matches!(awaited, Some(Awaited::Request(..))) && !self.pace.is_busy(self.dispatched);
+        self.pace.note(idle, now);
     }
 
     fn awaited(&self) -> Option<Awaited> {

@@ -34,6 +34,8 @@ pub enum Cause {
     Joined(ReplicaSet),
     /// The primary of the view voted for sent a NewView that does not hold.
     VoidNewView(View),
+    /// The primary of this view let requests wait while it had nothing else to do.
+    SlowPrimary(View),
     /// The others changed the view without this replica's vote.
     Followed,
 }
@@ -47,6 +49,9 @@ impl fmt::Display for Cause {
             Cause::NewViewTimeout(view) => write!(formatter, "view {view} was not started in time"),
             Cause::Joined(replicas) => write!(formatter, "joined replicas {replicas:?}"),
             Cause::VoidNewView(view) => write!(formatter, "the start of view {view} was void"),
+            Cause::SlowPrimary(view) => {
+                write!(formatter, "the primary of view {view} let requests wait for no reason")
+            }
             Cause::Followed => formatter.write_str("followed the others"),
         }
     }

@@ -49,7 +49,7 @@ impl Replica {
 
     /// Votes for `view`. From here on nothing of lower views is accepted but what proves itself (PITFALLS
     /// D17); what is decided goes on being executed.
-    fn leave_for(&mut self, now: Time, view: View, cause: Cause, out: &mut Outbox) {
+    pub(super) fn leave_for(&mut self, now: Time, view: View, cause: Cause, out: &mut Outbox) {
         if self.standing != Standing::Voting || view <= self.views.voted || view > View::MAX {
             return;
         }
@@ -127,15 +127,17 @@ impl Replica {
         out: &mut Outbox,
     ) -> Verdict {
         let sender = signed.sender;
+        let whole = scrutiny == Scrutiny::Whole;
+        self.account_for_change(signed, change, whole, out);
         if let Some(heard) = self.views.changes.get(&sender)
             && heard.signed.change.view == change.view
             && heard.signed.change != *change
         {
-            let first = heard.signed.to_signed();
-            return self.accuse(first, signed.clone(), out);
+            let subject = crate::evidence::subject(signed);
+            return subject.map_or(Verdict::Ignored(Reason::Duplicate), |subject| {
+                Verdict::Refused(Misbehavior::Equivocation(subject))
+            });
         }
-        self.accuse_of_omission(signed, change, out);
-        let whole = scrutiny == Scrutiny::Whole;
         let (change, signature) = (Arc::clone(change), signed.signature);
         if sender == self.id {
             self.views.said_at = now.instant;
@@ -152,16 +154,6 @@ impl Replica {
         self.join(now, out);
         self.start_view(now, out);
         Verdict::Accepted
-    }
-
-    /// A ViewChange without a slot whose Commit its sender signed is evidence, whatever else it holds.
-    fn accuse_of_omission(&mut self, signed: &Signed, change: &ViewChange, out: &mut Outbox) {
-        let commits = self.window.slots().filter_map(|(_, slot)| slot.vote_of(signed.sender, true));
-        let omitted = |commit: &Signed| matches!(&commit.statement, Statement::Commit(vote) if change.omits(vote));
-        let omitted: Option<Signed> = { commits }.find(omitted);
-        if let Some(commit) = omitted {
-            self.accuse(commit, signed.clone(), out);
-        }
     }
 
     /// Joins when f + 1 others have voted for views above the own: the lowest of those f + 1, so that one
@@ -264,6 +256,7 @@ impl Replica {
                 }
             };
         }
+        self.account_for_new_view(new_view, out);
         let changes = new_view.changes.iter().map(|change| &*change.change);
         let plan = match new_view::plan(new_view.view, changes) {
             Ok(plan) => plan,
@@ -319,6 +312,7 @@ impl Replica {
         self.views.new_view = Some(signed);
         self.views.said_at = now.instant;
         self.views.entered = self.views.entered.saturating_add(1);
+        self.pace.enter_view();
         self.window.enter_view(&plan.digests);
         self.next_proposal = plan.max.max(self.window.stable()).next();
         out.push(Action::ViewEntered(ViewEntered {

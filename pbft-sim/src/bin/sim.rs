@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pbft_sim::{Faults, Goals, Options, Report, SECONDS, Simulation, Verdict};
+use pbft_core::types::ReplicaId;
+use pbft_sim::traitor::SpecError;
+use pbft_sim::{Faults, Goals, Options, Report, SECONDS, Simulation, Spec, Verdict};
 
 /// Simulate PBFT clusters under faults and check them.
 #[derive(Parser)]
@@ -32,6 +34,9 @@ struct Arguments {
     /// Without any fault
     #[arg(long)]
     fault_free: bool,
+    /// Make replica I a traitor: I=NAME[,key=value...]; may be repeated, also beyond f
+    #[arg(long = "traitor", value_name = "I=NAME", value_parser = parse_traitor)]
+    traitors: Vec<(u32, Spec)>,
     /// Run every seed twice and compare the traces
     #[arg(long)]
     twice: bool,
@@ -40,8 +45,20 @@ struct Arguments {
     jobs: usize,
 }
 
+fn parse_traitor(text: &str) -> Result<(u32, Spec), String> {
+    let (id, spec) = text.split_once('=').ok_or("write it as I=NAME, such as 0=silent")?;
+    let id = id.parse().map_err(|_| format!("{id:?} is no replica: take its number"))?;
+    Ok((id, spec.parse().map_err(|error: SpecError| error.to_string())?))
+}
+
 impl Arguments {
     fn options(&self, seed: u64) -> Options {
+        let traitors = self.traitors.iter();
+        let traitors: Vec<_> = traitors.map(|(id, spec)| (ReplicaId(*id), spec.clone())).collect();
+        self.plain_options(seed).with_traitors(traitors)
+    }
+
+    fn plain_options(&self, seed: u64) -> Options {
         if self.fault_free {
             return Options::fault_free(seed, self.replicas.unwrap_or(4));
         }
@@ -115,6 +132,7 @@ struct Totals {
     slots: u64,
     committed: u64,
     time: u64,
+    evidence: u64,
     faults: Faults,
     goals: Goals,
     progress: Vec<u64>,
@@ -174,6 +192,7 @@ impl Totals {
         self.slots += report.slots.0;
         self.committed += report.committed;
         self.time += report.time;
+        self.evidence += u64::from(report.evidence > 0);
         self.faults.add(&report.faults);
         self.goals.add(&report.goals);
         self.progress.extend(report.first_progress);

@@ -51,7 +51,9 @@ impl Goals {
                 self.null_fills += u64::from(event.nulls > 0);
                 self.later_views += u64::from(event.view.0 > 1);
                 *match event.cause {
-                    Cause::RequestTimeout { .. } => &mut self.request_timeouts,
+                    Cause::RequestTimeout { .. } | Cause::SlowPrimary(_) => {
+                        &mut self.request_timeouts
+                    }
                     Cause::NewViewTimeout(_) | Cause::VoidNewView(_) => &mut self.new_view_timeouts,
                     Cause::Joined(_) => &mut self.joined,
                     Cause::Followed => &mut self.followed,

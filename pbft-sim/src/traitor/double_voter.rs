@@ -1,0 +1,80 @@
+//! Votes for every digest it sees, first towards whoever said it, then towards everyone, and twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use pbft_core::hook::Deed;
+use pbft_core::message::{Message, Statement, Vote};
+use pbft_core::replica::{Input, To};
+use pbft_core::types::{Instant, ReplicaId};
+
+use super::world::{said, vote_in};
+use super::{Behaviour, World};
+
+/// How long it waits before it tells everyone: whoever hears the own digest first believes it.
+const PATIENCE: Duration = Duration::from_millis(40);
+/// Votes remembered.
+const SEEN_MAX: usize = 256;
+
+#[derive(Default)]
+pub(super) struct DoubleVoter {
+    answered: BTreeSet<(Vote, ReplicaId)>,
+    waiting: BTreeMap<Instant, Vec<Vote>>,
+}
+
+fn vote_for(world: &mut World<'_>, to: ReplicaId, vote: Vote) {
+    // A primary that says Prepare is refused at the door.
+    if world.kit.cluster.primary(vote.view) != world.me() {
+        world.say(To::One(to), Statement::Prepare(vote), None);
+    }
+    world.say(To::One(to), Statement::Commit(vote), None);
+}
+
+impl Behaviour for DoubleVoter {
+    fn hear(
+        &mut self,
+        world: &mut World<'_>,
+        _: Option<ReplicaId>,
+        input: Input,
+        inputs: &mut Vec<Input>,
+    ) {
+        if let Input::Deliver(verified) = &input
+            && let Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } =
+                verified.message()
+            && signed.sender != world.me()
+            && let Some(vote) = vote_in(&signed.statement)
+            && self.answered.insert((vote, signed.sender))
+        {
+            vote_for(world, signed.sender, vote);
+            if self.answered.len() > SEEN_MAX {
+                self.answered.pop_first();
+            }
+            self.waiting.entry(world.now().after(PATIENCE)).or_default().push(vote);
+        }
+        inputs.push(input);
+    }
+
+    fn act(&mut self, world: &mut World<'_>, deed: Deed) {
+        match said(&deed) {
+            Some((statement @ (Statement::Prepare(_) | Statement::Commit(_)), _)) => {
+                world.say(To::One(world.me()), statement.clone(), None);
+            }
+            _ => world.pass(deed),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.waiting.first_key_value().map(|(due, _)| *due)
+    }
+
+    fn wake(&mut self, world: &mut World<'_>) {
+        while let Some(due) = self.waiting.first_entry().filter(|due| *due.key() <= world.now()) {
+            for vote in due.remove() {
+                for to in world.others() {
+                    vote_for(world, to, vote);
+                    vote_for(world, to, vote);
+                }
+            }
+        }
+    }
+}

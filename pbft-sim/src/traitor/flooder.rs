@@ -1,0 +1,90 @@
+//! Sends valid signed junk as fast as it may: votes for slots to come, checkpoints, statuses, fetches.
+
+use pbft_core::message::{BodyName, Checkpoint, Fetch, Held, ReplicaSet, Statement, Status, Vote};
+use pbft_core::replica::Input;
+use pbft_core::types::{Instant, ReplicaId, Sequence, View};
+
+use super::spec::{Settings, SpecError};
+use super::{Behaviour, World};
+
+pub(super) struct Flooder {
+    every_micros: u64,
+    burst: u64,
+    next: Option<Instant>,
+}
+
+impl Flooder {
+    pub(super) fn new(settings: &mut Settings) -> Result<Flooder, SpecError> {
+        Ok(Flooder {
+            every_micros: settings.number("every_ms", 10)?.max(1).saturating_mul(1000),
+            burst: settings.number("burst", 20)?,
+            next: None,
+        })
+    }
+
+    fn junk(world: &mut World<'_>) -> Statement {
+        let constants = world.kit.cluster.constants().clone();
+        let ahead = world.random.between(1, 4 * constants.window);
+        let sequence = world.executed().plus(ahead);
+        let vote = Vote { view: world.view(), sequence, digest: world.digest() };
+        match world.random.below(5) {
+            0 if !world.is_primary() => Statement::Prepare(vote),
+            0 | 1 => Statement::Commit(vote),
+            2 => {
+                let interval = constants.checkpoint_interval;
+                let sequence = Sequence(sequence.0.div_ceil(interval).saturating_mul(interval));
+                Statement::Checkpoint(Checkpoint { sequence, digest: vote.digest })
+            }
+            3 => {
+                let first = Sequence(1);
+                let slots = (0..constants.window).map(|at| Held {
+                    sequence: first.plus(at),
+                    pre_prepare: false,
+                    body: false,
+                    committed: false,
+                    prepares: ReplicaSet::default(),
+                    commits: ReplicaSet::default(),
+                });
+                Statement::Status(Status {
+                    view: View(0),
+                    voted_view: View(0),
+                    stable: Sequence(0),
+                    executed: Sequence(0),
+                    checkpoints: ReplicaSet::default(),
+                    view_changes: Vec::new(),
+                    slots: slots.collect(),
+                })
+            }
+            _ => Statement::Fetch(Fetch {
+                bodies: (0..16)
+                    .map(|at| BodyName { sequence: world.executed().plus(at), digest: vote.digest })
+                    .collect(),
+            }),
+        }
+    }
+}
+
+impl Behaviour for Flooder {
+    fn hear(
+        &mut self,
+        world: &mut World<'_>,
+        _: Option<ReplicaId>,
+        input: Input,
+        inputs: &mut Vec<Input>,
+    ) {
+        self.next.get_or_insert(world.now());
+        inputs.push(input);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    fn wake(&mut self, world: &mut World<'_>) {
+        self.next = Some(Instant(world.now().0.saturating_add(self.every_micros)));
+        for _ in 0..self.burst {
+            let junk = Self::junk(world);
+            world.tell_others(&junk, None);
+        }
+    }
+}
