@@ -20,6 +20,7 @@
 mod caller;
 pub mod checker;
 mod course;
+pub mod determinism;
 pub mod keys;
 pub mod ledger;
 mod machine;
