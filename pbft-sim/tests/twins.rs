@@ -44,6 +44,15 @@ fn one_twin_breaks_nothing_among_three_sides() {
     }
 }
 
+/// The twin leads view 1 twice: one NewView carries a certificate of view 0, by the other one the slot is
+/// decided differently. Replica 3 hears the decision first and must not take the NewView for a second one.
+#[test]
+fn a_second_new_view_of_the_primary_halts_nobody() {
+    let scenario: Scenario = "1:4:02-13b,01-2-3b,012b-3".parse().unwrap();
+    let outcome = scenario.replay(|_| {}).unwrap();
+    assert_eq!((outcome.violation, outcome.healed), (None, 1));
+}
+
 #[test]
 fn without_a_twin_partitions_break_nothing() {
     let outcome = assert_healed(&enumeration(&[], 4));
