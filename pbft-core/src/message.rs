@@ -355,6 +355,8 @@ pub struct Status {
     pub view: View,
     /// The highest view it voted for.
     pub voted_view: View,
+    /// The primary of `view` is found slow: f + 1 who say so leave its view together (PITFALLS F1).
+    pub slow_primary: bool,
     /// Its last stable checkpoint, h.
     pub stable: Sequence,
     /// The last slot it executed.
@@ -369,7 +371,8 @@ pub struct Status {
 
 impl Encode for Status {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        (self.view, self.voted_view, self.stable, self.executed).encode(encoder)?;
+        (self.view, self.voted_view, self.slow_primary).encode(encoder)?;
+        (self.stable, self.executed).encode(encoder)?;
         self.checkpoints.encode(encoder)?;
         wire::encode_list(&self.view_changes, encoder)?;
         wire::encode_list(&self.slots, encoder)
@@ -378,11 +381,21 @@ impl Encode for Status {
 
 impl<Context> Decode<Context> for Status {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let (view, voted_view, stable, executed) = Decode::decode(decoder)?;
+        let (view, voted_view, slow_primary) = Decode::decode(decoder)?;
+        let (stable, executed) = Decode::decode(decoder)?;
         let checkpoints = Decode::decode(decoder)?;
         let view_changes = wire::decode_list(decoder, 12)?;
         let slots = wire::decode_list(decoder, 43)?;
-        Ok(Status { view, voted_view, stable, executed, checkpoints, view_changes, slots })
+        Ok(Status {
+            view,
+            voted_view,
+            slow_primary,
+            stable,
+            executed,
+            checkpoints,
+            view_changes,
+            slots,
+        })
     }
 }
 wire::borrow_decode!(Status);

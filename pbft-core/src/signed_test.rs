@@ -210,6 +210,7 @@ fn a_status_is_bounded_and_in_order() {
         let status = Status {
             view: View(0),
             voted_view: View(0),
+            slow_primary: false,
             stable: Sequence(0),
             executed: Sequence(0),
             checkpoints: Default::default(),

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::certificate::{CommitCertificate, PreparedCertificate, Signatures, StableProof};
 use crate::crypto::Hasher;
+use crate::evidence::Evidence;
 use crate::message::*;
 use crate::types::*;
 
@@ -44,6 +45,7 @@ fn status() -> Statement {
     Statement::Status(Status {
         view: View(1),
         voted_view: View(2),
+        slow_primary: false,
         stable: Sequence(4),
         executed: Sequence(4),
         checkpoints: set(&[3]),
@@ -72,7 +74,7 @@ fn new_view() -> NewView {
     NewView { view: View(9), changes: vec![change(ReplicaId(1)), change(ReplicaId(2))] }
 }
 
-fn messages() -> [Message; 14] {
+fn messages() -> [Message; 16] {
     let checkpoint = Checkpoint { sequence: Sequence(32), digest: Digest([1; 32]) };
     let certificate = CommitCertificate { vote: VOTE, commits: signatures() };
     let pre_prepare = Signed {
@@ -97,7 +99,18 @@ fn messages() -> [Message; 14] {
             bodies: vec![BodyName { sequence: Sequence(5), digest: Digest([1; 32]) }],
         })),
         Message::Body { sequence: Sequence(5), batch: batch() },
+        evidence(Evidence::new(prepare(1), prepare(2))),
+        evidence(Evidence::of_void(prepare(1), Some(batch()))),
     ]
+}
+
+fn prepare(byte: u8) -> Signed {
+    let statement = Statement::Prepare(Vote { digest: Digest([byte; 32]), ..VOTE });
+    Signed { sender: ReplicaId(2), statement, signature: SIGNATURE }
+}
+
+fn evidence(evidence: Option<Evidence>) -> Message {
+    Message::Evidence(Arc::new(evidence.unwrap()))
 }
 
 fn reply(answer: Answer) -> ReplicaMessage {
@@ -200,12 +213,12 @@ fn golden_marks_of_every_message() {
     assert_eq!(marks, GOLDEN);
 }
 
-const GOLDEN: [(usize, &str); 20] = [
+const GOLDEN: [(usize, &str); 22] = [
     (126, "2b03ce249705f400"),
     (126, "3a2c419c706ec13c"),
     (126, "d3c80e4a4b642df4"),
     (118, "543ee8dbe3095e5d"),
-    (189, "98598a6e39ca6ee8"),
+    (190, "8889496f5f43f8ec"),
     (320, "fa4ef2d6ec43b6b6"),
     (97, "c03b2d4c4da3b3c2"),
     (195, "11a70e404f573f95"),
@@ -215,6 +228,8 @@ const GOLDEN: [(usize, &str); 20] = [
     (1116, "a06c6bb176581da3"),
     (122, "852485722c638c45"),
     (208, "c05e0cfd8e7908f7"),
+    (250, "f8e7e457e137e7e4"),
+    (325, "2c6156c875913766"),
     (82, "6085ddc40c0c269f"),
     (59, "885c7e7c1e1f7e2f"),
     (59, "f53f0d119f8f73b1"),

@@ -1,6 +1,7 @@
 //! The simulated network: what becomes of a message on its way.
 
 use bytes::Bytes;
+use pbft_core::types::ReplicaId;
 
 use crate::options::Options;
 use crate::random::Random;
@@ -182,6 +183,11 @@ impl Network {
             self.faults.flapping += 1;
             self.flapping = Some(vec![0; self.cut.len()]);
         }
+    }
+
+    /// Cuts one replica off from all others.
+    pub(crate) fn isolate(&mut self, replica: ReplicaId) {
+        self.split(1_u128.checked_shl(replica.0).unwrap_or(0));
     }
 
     fn split(&mut self, side: u128) {

@@ -61,6 +61,8 @@ pub struct Options {
     pub restarts: bool,
     /// Replicas that stop for good, and when, in microseconds.
     pub crashes: Vec<(u32, u64)>,
+    /// A replica that is cut off from all others until the faults end.
+    pub outage: Option<u32>,
     /// When all faults but crashes end, in microseconds.
     pub heal_at: u64,
     /// How long after that everything may take, in microseconds.
@@ -104,6 +106,7 @@ impl Options {
             skews: false,
             restarts: false,
             crashes: Vec::new(),
+            outage: None,
             heal_at: 0,
             liveness_bound: 60 * SECONDS,
             traitors: Vec::new(),
@@ -179,7 +182,10 @@ impl Options {
         let n = u32::try_from(replicas).unwrap_or(4);
         options.crashes.retain(|(replica, _)| *replica < n);
         // Half the seeds see to it that views change.
-        options.partitions |= seed % 8 >= 4;
+        if seed % 2 == 1 && traitors.iter().all(|(traitor, _)| traitor.0 != 0) {
+            options.outage = Some(0);
+            options.heal_at = options.heal_at.max(2 * SECONDS);
+        }
         options.with_traitors(traitors)
     }
 
@@ -218,6 +224,7 @@ impl Options {
             && !self.has_events()
             && self.crashes.is_empty()
             && self.traitors.is_empty()
+            && self.outage.is_none()
     }
 
     /// Whether something happens to links or replicas now and then.
@@ -295,7 +302,7 @@ impl fmt::Display for Options {
             "n {}, {} clients x {} requests of up to {} operations, {} in flight; K {}, L {}, W {}, \
              batches of up to {}, {} slots in flight, {} kept below h; delay {}..{} us, slow {}, loss {}, duplication {}, \
              corruption {} per mille; partitions {}, reconnects {}, pauses {}, slowdowns {}, skews {}, \
-             restarts {}; crashes {:?}; heal at {} ms; {}{}",
+             restarts {}; crashes {:?}; outage {:?}; heal at {} ms; {}{}",
             self.replicas,
             self.clients,
             self.requests_per_client,
@@ -320,6 +327,7 @@ impl fmt::Display for Options {
             self.skews,
             self.restarts,
             self.crashes,
+            self.outage,
             self.heal_at / MILLIS,
             if self.ed25519 { "ed25519" } else { "keyed hashes" },
             self.traitors

@@ -44,6 +44,7 @@ pub(crate) enum Event {
     Crash { replica: ReplicaId },
     Restart { replica: ReplicaId },
     Resume { replica: ReplicaId },
+    Outage { replica: ReplicaId },
     Fault,
     Flap,
     Heal,
@@ -214,6 +215,9 @@ impl Simulation {
         }
         for (replica, at) in self.options.crashes.clone() {
             self.schedule(at, Event::Crash { replica: ReplicaId(replica) });
+        }
+        if let Some(replica) = self.options.outage {
+            self.schedule(100 * MILLIS, Event::Outage { replica: ReplicaId(replica) });
         }
         if self.options.has_events() {
             let at = self.random.between(10, 1000) * MILLIS;
@@ -390,6 +394,7 @@ impl Simulation {
             }
             Event::Restart { replica } => self.restart(replica),
             Event::Resume { replica } => self.resume(replica),
+            Event::Outage { replica } => self.network.isolate(replica),
             Event::Fault => self.on_fault(),
             Event::Flap => {
                 self.network.flap();

@@ -49,10 +49,6 @@ impl Replica {
         // Requests that changed nothing, duplicates and stale ones, wait no more either.
         let decided = self.window.slot(sequence).and_then(|slot| slot.decided());
         if let Some((certificate, Some(batch))) = decided {
-            let accepted = self.window.slot(sequence).and_then(|slot| slot.accepted.as_ref());
-            if let Some(accepted) = accepted {
-                self.pace.note_slot(now.instant.since(accepted.at));
-            }
             let active = certificate.vote.view == self.views.active;
             if active && sequence > self.views.carried_max() && !self.is_changing() {
                 self.timer.halve();

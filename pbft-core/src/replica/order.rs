@@ -338,6 +338,9 @@ impl Replica {
             slot.spoken_at = now.instant;
         }
         self.show_split(vote.sequence, out);
+        if commit && !own {
+            self.watch_for_proposal(now, vote.sequence);
+        }
         self.advance(now, vote.sequence, out);
         Verdict::Accepted
     }
@@ -423,7 +426,11 @@ impl Replica {
         out: &mut Outbox,
     ) -> Verdict {
         let sequence = certificate.vote.sequence;
+        let unheard = self.window.slot(sequence).is_some_and(|slot| slot.accepted.is_none());
         let verdict = self.adopt_certificate(now.instant, certificate, batch, out);
+        if unheard && !self.is_changing() && sequence > self.views.carried_max() {
+            self.judge_pace(now, sequence, out);
+        }
         self.execute_ready(now, out);
         self.propose(now.wall, out);
         if self.halted.is_some() {
@@ -449,6 +456,9 @@ impl Replica {
             return Verdict::Refused(Misbehavior::ContradictsDecision(sequence));
         }
         if slot.committed.is_none() {
+            if let Some(accepted) = &slot.accepted {
+                self.pace.note_slot(now.since(accepted.at));
+            }
             slot.spoken_at = now;
             slot.committed = Some(certificate);
         }

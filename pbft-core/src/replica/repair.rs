@@ -80,6 +80,7 @@ impl Replica {
         Status {
             view: self.views.active,
             voted_view: self.views.voted,
+            slow_primary: self.pace.is_slow(),
             stable,
             executed: self.executed,
             checkpoints: self.checkpoints.senders(stable.plus(constants.checkpoint_interval)),
@@ -97,6 +98,9 @@ impl Replica {
         status: &Status,
         out: &mut Outbox,
     ) -> Verdict {
+        if status.slow_primary && status.view == self.views.active {
+            self.hear_of_slowness(now, peer, out);
+        }
         let now = now.instant;
         let delay = self.limits.repair_delay;
         if self.repair.answered.get(&peer).is_some_and(|at| now.since(*at) < delay) {

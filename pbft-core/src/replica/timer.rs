@@ -88,7 +88,7 @@ impl Replica {
         self.timer.set(awaited, now);
         let idle =
             matches!(awaited, Some(Awaited::Request(..))) && !self.pace.is_busy(self.dispatched);
-        self.pace.note(idle, now);
+        self.pace.note(idle, self.dispatched, now);
     }
 
     fn awaited(&self) -> Option<Awaited> {

@@ -13,7 +13,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use pbft_core::types::ReplicaId;
 use pbft_sim::traitor::names;
-use pbft_sim::{Options, Report, SECONDS, Simulation, Spec, Verdict};
+use pbft_sim::{MILLIS, Options, Report, SECONDS, Simulation, Spec, Verdict};
 
 /// Run every traitor as backup and as primary at n = 4, and the colluding sets at n = 7.
 #[derive(Parser)]
@@ -96,9 +96,9 @@ fn throughput_kept(case: &Case) -> Result<f64, String> {
     let load = |traitors| {
         let options = Options {
             clients: 4,
-            requests_per_client: 6000,
-            in_flight_max: 8,
-            delay: (200, 1000),
+            requests_per_client: 1500,
+            in_flight_max: 4,
+            delay: (4 * MILLIS, 6 * MILLIS),
             liveness_bound: 600 * SECONDS,
             ..Options::fault_free(1, case.replicas)
         };

@@ -48,6 +48,7 @@ impl Flooder {
                 Statement::Status(Status {
                     view: View(0),
                     voted_view: View(0),
+                    slow_primary: false,
                     stable: Sequence(0),
                     executed: Sequence(0),
                     checkpoints: ReplicaSet::default(),
