@@ -55,6 +55,15 @@ pub fn decode_response<S: Service>(result: &[u8]) -> Result<S::Response, TypedEr
     decode(result)
 }
 
+/// Reads the state of a [`Typed`] service, for tests that look inside a replica.
+///
+/// # Errors
+/// The application is no such service.
+pub fn read_state<S: Service>(application: &dyn Application) -> Result<S, TypedError> {
+    let refused = |refusal: Refusal| TypedError(refusal.to_string());
+    decode(&application.query(&[]).map_err(refused)?)
+}
+
 /// A value that is not of the service's types.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a value of the service's type: {0}")]
@@ -108,8 +117,13 @@ impl<S: Service> Application for Typed<S> {
             .map_err(|_| Refusal::new(REFUSED_UNWRITABLE, "the response cannot be encoded"))
     }
 
-    fn query(&self, _operation: &[u8]) -> Result<Bytes, Refusal> {
-        Err(Refusal::new(REFUSED_UNREADABLE, "a typed service answers ordered commands only"))
+    /// An empty query is answered with the whole state ([`read_state`]); there is no other.
+    fn query(&self, query: &[u8]) -> Result<Bytes, Refusal> {
+        if !query.is_empty() {
+            return Err(Refusal::new(REFUSED_UNREADABLE, "commands of a service are ordered"));
+        }
+        encode(&self.service)
+            .map_err(|_| Refusal::new(REFUSED_UNWRITABLE, "the state cannot be encoded"))
     }
 
     fn checkpoint(&mut self, pages: &mut Pages) {

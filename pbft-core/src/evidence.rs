@@ -289,3 +289,7 @@ impl EvidenceStore {
         self.kept.is_empty()
     }
 }
+
+#[cfg(test)]
+#[path = "evidence_test.rs"]
+mod tests;

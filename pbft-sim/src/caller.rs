@@ -18,6 +18,7 @@ use crate::node::Effect;
 use crate::options::Options;
 use crate::random::Random;
 use crate::simulation::{Event, Place};
+use crate::workload::Workload;
 
 /// One client and its workload.
 pub(crate) struct Caller {
@@ -25,6 +26,7 @@ pub(crate) struct Caller {
     cluster: Arc<Cluster>,
     signer: Arc<dyn Signer>,
     machine: Client,
+    workload: Workload,
     random: Random,
     left: u64,
     operations_max: u64,
@@ -34,13 +36,19 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    pub(crate) fn new(id: ClientId, keys: &Keys, options: &Options) -> Result<Self, ConfigError> {
+    pub(crate) fn new(
+        id: ClientId,
+        keys: &Keys,
+        options: &Options,
+        workload: &Workload,
+    ) -> Result<Self, ConfigError> {
         let cluster = Arc::clone(&keys.cluster);
         let limits = ClientLimits::default();
         Ok(Caller {
             id,
             signer: keys.signer(Author::Client(id)),
             machine: Client::new(id, Arc::clone(&cluster), limits, RequestNumber(1))?,
+            workload: workload.clone(),
             cluster,
             random: Random::new(options.seed ^ 0xc11e_0000 ^ u64::from(id.0)),
             left: options.requests_per_client,
@@ -72,8 +80,8 @@ impl Caller {
         {
             let number = self.machine.next_number();
             let count = self.random.between(1, self.operations_max.max(1));
-            let mark = if self.random.chance(50) { "!" } else { "" };
-            let texts = (0..count).map(|index| format!("{mark}{:?}{number}/{index}", self.id));
+            let ask = |index| self.workload.ask(&mut self.random, self.id, number, index);
+            let texts = (0..count).map(ask);
             let Some(operations) = Operations::new(texts) else {
                 return;
             };

@@ -31,10 +31,14 @@ pub mod random;
 pub mod scenario;
 mod simulation;
 pub mod traitor;
+pub mod trial;
 pub mod twins;
+mod workload;
 
 pub use checker::{Goals, Violation};
 pub use network::Faults;
 pub use options::{MILLIS, Options, SECONDS};
 pub use simulation::{Place, Report, Simulation, Verdict};
 pub use traitor::{Kit, Spec, Traitor};
+pub use trial::Trial;
+pub use workload::Workload;

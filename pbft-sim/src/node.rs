@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use pbft_core::application::Application;
 use pbft_core::archive::{Archive, Snapshot};
 use pbft_core::cluster::Cluster;
 use pbft_core::crypto::{Author, Signer, Verifier};
@@ -22,11 +23,12 @@ use pbft_core::wire;
 
 use crate::checker::Observation;
 use crate::keys::Keys;
-use crate::ledger::{Ledger, Seen, Upset, drain};
+use crate::ledger::{Seen, Upset, drain};
 use crate::machine::{SkewedClock, Store};
 use crate::options::{Options, SECONDS};
 use crate::random::Random;
 use crate::simulation::{Event, Place};
+use crate::workload::Workload;
 
 /// What a node or client wants done.
 #[derive(Debug)]
@@ -63,6 +65,7 @@ pub(crate) struct Node {
     cache: Cache,
     replica: Replica,
     state: ReplicatedState,
+    workload: Workload,
     seen: Seen,
     upset: Upset,
     executor: VecDeque<Command>,
@@ -91,21 +94,22 @@ impl Node {
         id: ReplicaId,
         keys: &Keys,
         options: &Options,
+        workload: &Workload,
         random: &mut Random,
     ) -> Result<Self, ConfigError> {
         let limits = options.limits();
         let seen = Seen::default();
         let cluster = Arc::clone(&keys.cluster);
         let upset = Upset::default();
-        let ledger = Ledger::new(Arc::clone(&seen)).with_upset(Arc::clone(&upset));
-        let ledger = Box::new(ledger);
+        let application = workload.make(Arc::clone(&seen), Arc::clone(&upset));
         Ok(Node {
             id,
             signer: keys.signer(Author::Replica(id)),
             verifier: Arc::clone(&keys.verifier),
             cache: Cache::default(),
             replica: Replica::new(id, Arc::clone(&cluster), limits.clone())?,
-            state: ReplicatedState::new(Arc::clone(&cluster), ledger),
+            state: ReplicatedState::new(Arc::clone(&cluster), application),
+            workload: workload.clone(),
             archive: Archive::new(Arc::clone(&cluster)),
             transfer: None,
             transfer_alarm: None,
@@ -174,9 +178,8 @@ impl Node {
                 return;
             }
         }
-        let ledger = Ledger::new(Arc::clone(&self.seen));
-        let ledger = Box::new(ledger.with_upset(Arc::clone(&self.upset)));
-        self.state = ReplicatedState::new(cluster, ledger);
+        let application = self.workload.make(Arc::clone(&self.seen), Arc::clone(&self.upset));
+        self.state = ReplicatedState::new(cluster, application);
         fx.push(Effect::Observe(Observation::Restarted { replica: self.id }));
         let stable = self.replica.window().stable();
         self.archive.stable(stable, self.clock.instant(now));
@@ -275,6 +278,10 @@ impl Node {
 
     pub(crate) fn executed(&self) -> Sequence {
         self.state.last_applied()
+    }
+
+    pub(crate) fn application(&self) -> &dyn Application {
+        self.state.application()
     }
 
     pub(crate) fn replica(&self) -> &Replica {

@@ -39,6 +39,7 @@ use crate::node::{Effect, Node};
 use crate::options::{MILLIS, Options};
 use crate::random::Random;
 use crate::simulation::{Event, Place};
+use crate::workload::Workload;
 
 /// How a command could not be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +126,7 @@ impl Stage {
         let mut random = Random::new(1);
         let mut nodes = Vec::new();
         for id in keys.cluster.replicas() {
-            let node = Node::new(id, &keys, &options, &mut random);
+            let node = Node::new(id, &keys, &options, &Workload::default(), &mut random);
             nodes.push(node.map_err(|error| error.to_string())?);
         }
         let names = BTreeMap::from([(Digest::NULL, "null".to_owned())]);

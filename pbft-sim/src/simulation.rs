@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pbft_core::application::Application;
 use pbft_core::crypto::Author;
 use pbft_core::hook::Hook;
 use pbft_core::limits::ConfigError;
@@ -15,12 +16,13 @@ use sha2::{Digest as _, Sha256};
 use crate::caller::Caller;
 use crate::checker::{Checkers, Goals, Observation, Violation, accountability};
 use crate::keys::Keys;
-use crate::ledger::{Ledger, Seen};
+use crate::ledger::{Seen, Upset};
 use crate::network::{Faults, Network};
 use crate::node::{Effect, Node};
 use crate::options::{MILLIS, Options};
 use crate::random::Random;
 use crate::traitor::{Controller, Kit, Traitor};
+use crate::workload::Workload;
 
 /// Who is at an end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,12 +124,16 @@ pub struct Simulation {
     pub(crate) callers: Vec<Caller>,
     pub(crate) checkers: Checkers,
     keys: Keys,
+    check_state: Option<Arc<CheckState>>,
     trace: Sha256,
     processed: u64,
     /// What waits for paused replicas.
     pub(crate) backlog: BTreeMap<ReplicaId, Vec<Event>>,
     pub(crate) healed: Option<Healed>,
 }
+
+/// What an application's author wants to hold at the end of a run.
+pub(crate) type CheckState = dyn Fn(&dyn Application, u64) -> Result<(), String> + Send + Sync;
 
 /// How things stood when all faults ended.
 #[derive(Clone, Copy, Debug)]
@@ -146,20 +152,29 @@ impl Simulation {
     /// # Errors
     /// Options that make no cluster.
     pub fn new(options: Options) -> Result<Self, ConfigError> {
+        Simulation::of(options, Workload::default())
+    }
+
+    /// Sets a run of this application up.
+    ///
+    /// # Errors
+    /// Options that make no cluster.
+    pub fn of(options: Options, workload: Workload) -> Result<Self, ConfigError> {
         let keys = Keys::new(&options)?;
         let mut random = Random::new(options.seed);
         let mut nodes = Vec::new();
         for id in keys.cluster.replicas() {
-            nodes.push(Node::new(id, &keys, &options, &mut random)?);
+            nodes.push(Node::new(id, &keys, &options, &workload, &mut random)?);
         }
         let mut callers = Vec::new();
         for id in (0_u32..).take(options.clients).map(ClientId) {
-            callers.push(Caller::new(id, &keys, &options)?);
+            callers.push(Caller::new(id, &keys, &options, &workload)?);
         }
         let mut simulation = Simulation {
             network: Network::new(&options),
             checkers: Checkers::new(&keys, &options),
             keys,
+            check_state: None,
             now: 0,
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
@@ -182,7 +197,10 @@ impl Simulation {
                 cluster: Arc::clone(&keys.cluster),
                 signer: keys.signer(Author::Replica(replica)),
                 limits: simulation.options.limits(),
-                application: Arc::new(|| Box::new(Ledger::new(Seen::default()))),
+                application: {
+                    let workload = workload.clone();
+                    Arc::new(move || workload.make(Seen::default(), Upset::default()))
+                },
                 seed: simulation.options.seed,
                 controller: controller.clone(),
             };
@@ -200,6 +218,14 @@ impl Simulation {
             node.set_hook(hook);
             self.checkers.distrust(replica);
         }
+        self
+    }
+
+    /// At the end, `check` looks at the application of every correct replica that is up, and at how many
+    /// requests were committed.
+    #[must_use]
+    pub(crate) fn with_state_check(mut self, check: Arc<CheckState>) -> Self {
+        self.check_state = Some(check);
         self
     }
 
@@ -329,10 +355,14 @@ impl Simulation {
     }
 
     fn finish(&mut self) -> Verdict {
-        match self.checkers.at_end() {
-            Some(violation) => Verdict::Violated(violation),
-            None => Verdict::Pass,
+        if let Some(violation) = self.checkers.at_end() {
+            return Verdict::Violated(violation);
         }
+        let Some(check) = &self.check_state else { return Verdict::Pass };
+        let committed = self.callers.iter().map(|caller| caller.committed).sum();
+        let wrong = self.live().find_map(|node| check(node.application(), committed).err());
+        let violation = |detail| Violation { property: "the application's own check", detail };
+        wrong.map_or(Verdict::Pass, |detail| Verdict::Violated(violation(detail)))
     }
 
     fn give_up(&self) -> Verdict {
