@@ -2,7 +2,7 @@ use alloc::vec;
 
 use super::*;
 use crate::certificate::{CommitCertificate, Signatures, StableProof};
-use crate::message::Checkpoint;
+use crate::message::{Checkpoint, Status};
 use crate::testing::*;
 use crate::types::Digest;
 
@@ -495,4 +495,31 @@ fn k5_requests_that_became_stale_give_their_place_back() {
     let consumed = vec![(ClientId(0), RequestNumber(20))];
     drive(&world, &mut replica, Input::Executed { sequence: Sequence(1), consumed });
     assert_eq!(replica.summary().pending, 4, "13 to 16: W is 8");
+}
+
+/// PITFALLS F1: f + 1 that find the primary slow leave its view together; one that says so moves nobody.
+#[test]
+fn f1_those_who_find_the_primary_slow_leave_together_and_one_alone_moves_nobody() {
+    let world = World::new(4);
+    let mut replica = world.replica(1);
+    let slow = |sender: u32, view: u64| {
+        let status = Status {
+            view: View(view),
+            voted_view: View(view),
+            slow_primary: true,
+            stable: Sequence(0),
+            executed: Sequence(0),
+            checkpoints: ReplicaSet::default(),
+            view_changes: vec![],
+            slots: vec![],
+        };
+        world.statement(sender, Statement::Status(status))
+    };
+    for _ in 0..3 {
+        deliver(&world, &mut replica, slow(2, 0));
+    }
+    deliver(&world, &mut replica, slow(3, 1));
+    assert!(!replica.is_changing(), "one finder, and one who speaks of another view");
+    let (_, out) = deliver(&world, &mut replica, slow(3, 0));
+    assert_eq!(says(&out, |statement| matches!(statement, Statement::ViewChange(_))), 1);
 }

@@ -38,6 +38,8 @@ pub(super) struct Pace {
     /// Slots that f + 1 others have said Commit for and that were not proposed here, since when.
     unheard: BTreeMap<Sequence, Instant>,
     lateness: u32,
+    /// When a proposal last came late although nothing was in flight.
+    struck: Instant,
     /// Who finds the primary of this view slow.
     finders: BTreeSet<ReplicaId>,
     slow: bool,
@@ -102,7 +104,12 @@ impl Pace {
             || unheard.is_some_and(|waited| waited >= self.detour(timeout));
         if late {
             self.lateness = self.lateness.saturating_add(LATE);
-        } else {
+            if idle.is_some() {
+                self.struck = now;
+            }
+        } else if now.since(self.struck) >= timeout / 2 {
+            // Right after a late one a prompt one makes nothing good: its request was held back just as long,
+            // while the other's was looked at.
             self.lateness = self.lateness.saturating_sub(1);
         }
         self.lateness >= LATENESS_MAX
@@ -157,7 +164,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(1);
 
     fn propose_after(pace: &mut Pace, waited: u64, sequence: u64) -> bool {
-        let told = Instant(1_000_000);
+        let told = Instant(sequence * 2_000_000);
         pace.note(true, Sequence(0), told);
         pace.judge(Sequence(sequence), Instant(told.0 + waited), TIMEOUT)
     }
@@ -174,6 +181,22 @@ mod tests {
         let waits = [900_000, 1000, 1000, 1000, 1000].into_iter().cycle().take(100);
         let late = { waits }.zip(1..).any(|(waited, slot)| propose_after(&mut pace, waited, slot));
         assert!(!late, "one in five is forgiven");
+    }
+
+    #[test]
+    fn f1_a_second_request_held_back_beside_the_first_makes_nothing_good() {
+        let mut pace = Pace::default();
+        pace.note_slot(Duration::from_millis(5));
+        let mut ended = false;
+        for round in 1..=4 {
+            let told = Instant(round * 1_000_000);
+            pace.note(true, Sequence(0), told);
+            ended |= pace.judge(Sequence(2 * round), Instant(told.0 + 900_000), TIMEOUT);
+            // The first is executed, the second comes at once; both were told at the same time.
+            pace.note(true, Sequence(0), Instant(told.0 + 905_000));
+            ended |= pace.judge(Sequence(2 * round + 1), Instant(told.0 + 915_000), TIMEOUT);
+        }
+        assert!(ended);
     }
 
     #[test]
