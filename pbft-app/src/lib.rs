@@ -29,6 +29,14 @@
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+/// The feature `fault-injection` is off unless asked for: without it nobody can put a hook into a node.
+///
+/// ```compile_fail
+/// let start = pbft_app::Node::start_with_hook;
+/// ```
+#[cfg(all(doctest, not(feature = "fault-injection")))]
+pub struct DefaultOff;
+
 pub mod application;
 mod archivist;
 pub mod client;
@@ -36,6 +44,9 @@ pub mod config;
 pub mod directory;
 pub mod error;
 mod executor;
+mod fault_injection;
+mod findings;
+mod host;
 pub mod keys;
 pub mod node;
 pub mod storage;

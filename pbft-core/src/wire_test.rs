@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::certificate::{CommitCertificate, PreparedCertificate, Signatures, StableProof};
-use crate::crypto::Hasher;
+use crate::crypto::{Hasher, Kind};
+use crate::evidence::Subject;
 use crate::message::*;
 use crate::types::*;
 
@@ -100,6 +101,11 @@ fn messages() -> [Message; 14] {
     ]
 }
 
+fn subject(replica: u32, kind: Kind, view: u64, sequence: u64) -> Subject {
+    let (view, sequence) = (View(view), Sequence(sequence));
+    Subject { replica: ReplicaId(replica), kind, view, sequence }
+}
+
 fn reply(answer: Answer) -> ReplicaMessage {
     let (client, number, digest) = (ClientId(1), RequestNumber(6), Digest([2; 32]));
     ReplicaMessage::Reply(Reply { client, number, digest, answer, view: View(3) })
@@ -122,6 +128,10 @@ fn answers() -> [ReplicaMessage; 5] {
         view_change_cause: Text::new("why"),
         transferring: true,
         evidence: 7,
+        convictions: Convictions::new([
+            subject(0, Kind::PrePrepare, 1, 2),
+            subject(0, Kind::NewView, 3, 0),
+        ]),
         version: [1, 2, 3],
     };
     [
@@ -307,5 +317,37 @@ proptest! {
         if let Ok(message) = decode::<ReplicaMessage>(&frame) {
             prop_assert_eq!(encode(&message), frame);
         }
+    }
+}
+
+#[test]
+fn convictions_leave_room_for_every_replica_and_have_one_encoding() {
+    let many = (0..40).map(|slot| subject(0, Kind::Commit, 0, slot));
+    let list = Convictions::new(many.chain([subject(3, Kind::ViewChange, 5, 0)]));
+    assert_eq!(list.iter().count(), Convictions::MAX);
+    assert_eq!(list.iter().last(), Some(&subject(3, Kind::ViewChange, 5, 0)));
+    assert_eq!(decode::<Convictions>(&encode(&list)), Ok(list));
+    let two = [subject(0, Kind::Commit, 0, 1), subject(0, Kind::Commit, 0, 2)];
+    let good = encode(&Convictions::new(two)).to_vec();
+    assert!(decode::<Convictions>(&good).is_ok());
+    // Version and count, then two subjects of 21 bytes: each with another slot, kind, or order.
+    let (first, second) = (6..27, 27..48);
+    let mut turned = good[..6].to_vec();
+    turned.extend_from_slice(&good[second.clone()]);
+    turned.extend_from_slice(&good[first.clone()]);
+    let mut twice = good.clone();
+    twice.copy_within(first, second.start);
+    let mut status = good.clone();
+    status[10] = Kind::Status as u8;
+    let mut none = good.clone();
+    none[10] = 0;
+    let mut too_many = good[..6].to_vec();
+    too_many[2] = 17;
+    for slot in 0..17 {
+        let one = encode(&Convictions::new([subject(0, Kind::Commit, 0, slot)]));
+        too_many.extend_from_slice(&one[6..]);
+    }
+    for bad in [turned, twice, status, none, too_many] {
+        assert_eq!(decode::<Convictions>(&bad), Err(WireError::Malformed));
     }
 }
