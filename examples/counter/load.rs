@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use pbft_app::{Completed, TypedClient};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::service::{Command, Counter};
 use crate::{Failure, Load};
@@ -56,28 +57,34 @@ impl Stalls {
     }
 }
 
-/// Runs one caller for each client in `callers` until `operations` were submitted in all.
+/// Runs one caller for each client in `callers` until `operations` were submitted in all, or until `stopped` is
+/// true: what is under way then has an unknown outcome.
 pub(crate) async fn closed_loop(
     callers: Vec<TypedClient<Counter>>,
     operations: u64,
     timeout: Duration,
     command: fn(u64) -> Command,
     bar: &ProgressBar,
+    stopped: &watch::Receiver<bool>,
 ) -> Result<Done, Failure> {
     let counts = Arc::new(Counts::default());
     let started = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for client in callers {
-        let (counts, bar) = (Arc::clone(&counts), bar.clone());
+        let (counts, bar, mut stopped) = (Arc::clone(&counts), bar.clone(), stopped.clone());
         tasks.spawn(async move {
             let mut latencies = Vec::new();
             loop {
                 let index = counts.started.fetch_add(1, Ordering::Relaxed);
-                if index >= operations {
+                if index >= operations || *stopped.borrow() {
                     return Ok(latencies);
                 }
                 let before = Instant::now();
-                let outcome = client.submit(&command(index), timeout).await;
+                let command = command(index);
+                let outcome = tokio::select! {
+                    outcome = client.submit(&command, timeout) => outcome,
+                    _ = stopped.wait_for(|stopped| *stopped) => Ok(Completed::Unknown),
+                };
                 let counter = match outcome.map_err(|error| error.to_string())? {
                     Completed::Committed(_) => {
                         latencies.push(before.elapsed());
@@ -167,7 +174,10 @@ pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
     let bar = progress(load.operations, load.json);
     let callers = vec![client; load.concurrency];
     let add = |_| Command::Add(1);
-    let done = closed_loop(callers, load.operations, load.timeout.value, add, &bar).await?;
+    // Nobody stops it, and the end of the channel would.
+    let (_stop, stopped) = watch::channel(false);
+    let done =
+        closed_loop(callers, load.operations, load.timeout.value, add, &bar, &stopped).await?;
     bar.finish_and_clear();
     let report = Report {
         operations: load.operations,

@@ -229,7 +229,7 @@ const GOLDEN: [(usize, &str); 20] = [
     (59, "885c7e7c1e1f7e2f"),
     (59, "f53f0d119f8f73b1"),
     (14, "f468560b906458e7"),
-    (97, "59b852ffafcb5962"),
+    (143, "3be8b100cc604b9d"),
     (6, "a3a90eee90ecdffc"),
 ];
 

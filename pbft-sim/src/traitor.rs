@@ -69,7 +69,7 @@ mod vc_liar_omits;
 mod vc_spammer;
 mod vc_two_faces;
 
-pub use catalogue::{describe, names};
+pub use catalogue::{describe, does, names};
 pub use controller::Controller;
 pub use notes::Notes;
 pub use spec::{Spec, SpecError};
