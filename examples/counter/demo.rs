@@ -97,7 +97,6 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
         reports,
         nodes: honest().collect(),
         views: observer.views(),
-        stopped_because: observer.stopped_because(),
         late,
         fetches,
     };
@@ -205,7 +204,7 @@ impl Scene<'_> {
             };
             let _ = tokio::time::timeout(FETCH_TIMEOUT, self.until(level)).await;
             let over = self.is_over() || *self.stopped.borrow();
-            if over || fetches >= FETCHES_MAX || !node.blamed().is_empty() {
+            if over || fetches >= FETCHES_MAX || !node.findings().borrow().blamed.is_empty() {
                 return Ok((node, fetches));
             }
         }

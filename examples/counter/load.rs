@@ -69,6 +69,7 @@ pub(crate) async fn closed_loop(
 ) -> Result<Done, Failure> {
     let counts = Arc::new(Counts::default());
     let started = Instant::now();
+    counts.stalls.lock().unwrap_or_else(PoisonError::into_inner).note(started);
     let mut tasks = tokio::task::JoinSet::new();
     for client in callers {
         let (counts, bar, mut stopped) = (Arc::clone(&counts), bar.clone(), stopped.clone());

@@ -11,11 +11,16 @@ use pbft_core::types::ReplicaId;
 use pbft_core::wire;
 use tokio::sync::watch;
 
-/// Everything found so far.
+/// Everything that a node has found wrong so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Findings {
-    pub(crate) evidence: Vec<Evidence>,
-    pub(crate) blamed: BTreeMap<ReplicaId, u64>,
+pub struct Findings {
+    /// The evidence that its replica has kept, to convince anyone who knows the cluster's keys.
+    pub evidence: Vec<Evidence>,
+    /// Which donors gave out wrong parts of a snapshot, and how often. Nobody signed those: it convinces
+    /// nobody else.
+    pub blamed: BTreeMap<ReplicaId, u64>,
+    /// How often its own state was another than the others agreed on.
+    pub diverged: u64,
 }
 
 /// Where findings go.
@@ -46,6 +51,11 @@ impl Keeper {
             tracing::warn!(replica = %self.replica, %directory, %error, "evidence cannot be written");
         }
         self.publish.send_modify(|findings| findings.evidence.push(evidence));
+    }
+
+    /// Notes that the own state was wrong.
+    pub(crate) fn diverged(&self) {
+        self.publish.send_modify(|findings| findings.diverged += 1);
     }
 
     /// Notes a donor that gave out a wrong part.

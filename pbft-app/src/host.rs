@@ -311,6 +311,7 @@ impl Host {
                 self.executor.archivist().give(Task::Restore(proof));
             }
             Action::Diverged { after, sequence, own, agreed } => {
+                self.keeper.diverged();
                 tracing::error!(
                     replica = %self.id, %after, %sequence, %own, %agreed,
                     "own state is wrong: it was right at the first slot named and is not at the second"

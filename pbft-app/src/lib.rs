@@ -45,7 +45,7 @@ pub mod directory;
 pub mod error;
 mod executor;
 mod fault_injection;
-mod findings;
+pub mod findings;
 mod host;
 pub mod keys;
 pub mod node;
@@ -56,6 +56,7 @@ pub use client::{Client, ClientConfig, Completed, Refused, Submitted, TypedClien
 pub use config::{Deployment, ReplicaEntry, Timeouts};
 pub use directory::{ClientDirectory, Numbers, Plan, ReplicaDirectory, init};
 pub use error::{ConfigurationError, NodeError};
+pub use findings::Findings;
 pub use keys::{NodeKeys, PublicKeys};
 pub use node::{History, Node, NodeConfig};
 pub use pbft_core as core;

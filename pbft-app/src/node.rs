@@ -1,6 +1,5 @@
 //! A replica as a running node, on a thread and a runtime of its own.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
@@ -142,10 +141,9 @@ impl Node {
         self.findings.borrow().evidence.clone()
     }
 
-    /// Which donors gave out wrong parts of a snapshot, and how often. Nobody signed those: it convinces
-    /// nobody else.
-    pub fn blamed(&self) -> BTreeMap<ReplicaId, u64> {
-        self.findings.borrow().blamed.clone()
+    /// Everything it has found wrong, as it finds it.
+    pub fn findings(&self) -> watch::Receiver<Findings> {
+        self.findings.clone()
     }
 
     /// Waits until the node ends by itself, which only a failure makes it do.

@@ -109,17 +109,17 @@ fn a_client_speaks_for_itself_only() {
 fn what_its_signer_did_sign_and_no_correct_replica_does_convicts_it() {
     let (mut gate, replica) = edge();
     let cluster = cluster("here");
-    // A backup proposes.
+    // The primary prepares its own proposal.
     let vote = Vote { view: View(0), sequence: Sequence(1), digest: Digest([1; 32]) };
-    let signed = sign(&cluster, &key(1, 2), ReplicaId(2), Statement::PrePrepare(vote));
+    let signed = sign(&cluster, &key(1, 0), ReplicaId(0), Statement::Prepare(vote));
     let frame = wire::encode(&Message::Statement(signed)).to_vec();
     let refused = gate.pass_peer(&replica, &frame).unwrap_err();
-    assert_eq!(refused.rejection.name(), "pre_prepare_by_backup");
+    assert_eq!(refused.rejection.name(), "prepare_by_primary");
     let evidence = refused.evidence.unwrap();
     let Message::Evidence(evidence) = evidence.message() else { panic!("it is evidence") };
-    assert_eq!(evidence.subject().replica, ReplicaId(2));
+    assert_eq!(evidence.subject().replica, ReplicaId(0));
     // In its name, by another: that convicts nobody.
-    let forged = sign(&cluster, &key(1, 3), ReplicaId(2), Statement::PrePrepare(vote));
+    let forged = sign(&cluster, &key(1, 3), ReplicaId(0), Statement::Prepare(vote));
     let frame = wire::encode(&Message::Statement(forged)).to_vec();
     assert_eq!(gate.pass_peer(&replica, &frame).unwrap_err().evidence, None);
 }

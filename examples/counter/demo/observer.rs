@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use pbft_app::core::message::Report;
 use pbft_app::core::replica::{Cause, Halt, Summary};
 use pbft_app::core::types::ReplicaId;
-use pbft_app::{Client, Node};
+use pbft_app::{Client, Findings, Node};
 use tokio::sync::watch;
 
 /// A replica on this machine that has not answered by then is dead.
@@ -28,20 +28,35 @@ pub(super) struct Entered {
     pub(super) cause: Option<Cause>,
 }
 
-type Watched = (ReplicaId, watch::Receiver<Option<Summary>>, u64);
+/// One replica, and the last view it was seen in.
+struct Watched {
+    id: ReplicaId,
+    summary: watch::Receiver<Option<Summary>>,
+    findings: watch::Receiver<Findings>,
+    view: u64,
+}
 
 pub(super) struct Observer {
     watched: Vec<Watched>,
     views: BTreeMap<u64, Entered>,
     beyond_f: bool,
     executed: u64,
-    stopped_because: Option<String>,
+    stopped: bool,
 }
 
 impl Observer {
     pub(super) fn new<'a>(honest: impl Iterator<Item = &'a Node>, beyond_f: bool) -> Self {
-        let watched = honest.map(|node| (node.id(), node.watch(), 0)).collect();
-        Observer { watched, views: BTreeMap::new(), beyond_f, executed: 0, stopped_because: None }
+        let watched = honest.map(|node| {
+            let (summary, findings) = (node.watch(), node.findings());
+            Watched { id: node.id(), summary, findings, view: 0 }
+        });
+        Observer {
+            watched: watched.collect(),
+            views: BTreeMap::new(),
+            beyond_f,
+            executed: 0,
+            stopped: false,
+        }
     }
 
     /// The views entered so far, in order.
@@ -49,14 +64,10 @@ impl Observer {
         self.views.values().cloned().collect()
     }
 
-    pub(super) fn stopped_because(&self) -> Option<String> {
-        self.stopped_because.clone()
-    }
-
     /// Looks at every replica once; says whether any executed something new.
     pub(super) fn look(&mut self) -> bool {
         let mut progress = false;
-        for (id, summary, view) in &mut self.watched {
+        for Watched { id, summary, view, .. } in &mut self.watched {
             let summary = summary.borrow();
             let Some(summary) = summary.as_ref() else { continue };
             if summary.executed.0 > self.executed {
@@ -76,10 +87,16 @@ impl Observer {
         progress
     }
 
-    fn halted(&self) -> Option<String> {
-        self.watched.iter().find_map(|(id, summary, _)| {
-            let halt = summary.borrow().as_ref().and_then(|summary| summary.halted)?;
-            Some(format!("replica {id} has halted: {halt}"))
+    /// An honest replica that says itself that agreement is broken.
+    fn parted(&self) -> Option<String> {
+        self.watched.iter().find_map(|Watched { id, summary, findings, .. }| {
+            if let Some(halt) = summary.borrow().as_ref().and_then(|summary| summary.halted) {
+                return Some(format!("replica {id} has halted: {halt}"));
+            }
+            let diverged = findings.borrow().diverged > 0;
+            diverged.then(|| {
+                format!("replica {id} has executed something else than a quorum of the others")
+            })
         })
     }
 
@@ -98,17 +115,17 @@ impl Observer {
             if self.look() {
                 moved = Instant::now();
             }
-            if self.stopped_because.is_some() {
+            if self.stopped {
                 continue;
             }
-            let mut reason = self.halted();
+            let mut reason = self.parted();
             if self.beyond_f && reason.is_none() {
                 if moved.elapsed() >= STANDSTILL_MAX {
                     reason = Some(format!("nothing was executed for {STANDSTILL_MAX:?}"));
                 } else if let Some(client) = client.filter(|_| compared.elapsed() >= COMPARE_EVERY)
                 {
                     let reports = client.status(STATUS_TIMEOUT).await;
-                    let honest = self.watched.iter().filter_map(|(id, ..)| reports.get(id));
+                    let honest = self.watched.iter().filter_map(|it| reports.get(&it.id));
                     reason = split(&honest.cloned().collect::<Vec<_>>());
                     compared = Instant::now();
                 }
@@ -117,7 +134,7 @@ impl Observer {
                 if !quiet {
                     bar.suspend(|| println!("the load is stopped: {reason}"));
                 }
-                self.stopped_because = Some(reason);
+                self.stopped = true;
                 stop.send_replace(true);
             }
         }

@@ -15,8 +15,8 @@ use crate::evidence::{Conviction, in_words};
 use crate::load::{Done, millis, to_json};
 use crate::{Demo, Failure};
 
-/// Lines of evidence on a terminal; the rest is counted.
-const EVIDENCE_LINES: usize = 8;
+/// Lines of evidence about one replica on a terminal; the rest is counted.
+const EVIDENCE_LINES: usize = 4;
 
 /// What was found out about the replicas at the end; the traitors are not asked.
 pub(super) struct Gathered<'a> {
@@ -24,7 +24,6 @@ pub(super) struct Gathered<'a> {
     pub(super) reports: Vec<Report>,
     pub(super) nodes: Vec<&'a Node>,
     pub(super) views: Vec<Entered>,
-    pub(super) stopped_because: Option<String>,
     /// Who lost its store, and how often it fetched the state.
     pub(super) late: Option<ReplicaId>,
     pub(super) fetches: u32,
@@ -107,8 +106,10 @@ impl Outcome {
             Command::Add(amount) => amount,
             Command::Get => 0,
         });
-        let halted = nodes.iter().any(|node| halt(node).is_some());
-        let blamed = gathered.late_node().map(Node::blamed).unwrap_or_default();
+        // Whose state was wrong once had executed something else, whatever it holds by now.
+        let parted = |node: &&Node| halt(node).is_some() || node.findings().borrow().diverged > 0;
+        let parted = nodes.iter().any(parted);
+        let blamed = gathered.late_node().map(blamed_by).unwrap_or_default();
         Outcome {
             replicas: cluster.n(),
             f: cluster.f(),
@@ -142,8 +143,8 @@ impl Outcome {
                 p99: done.latency.value_at_quantile(0.99),
             },
             evidence: gathered.convictions().keys().map(Conviction::new).collect(),
-            blamed_donors: blamed.keys().map(|donor| donor.0).collect(),
-            agreement: agree(reports, nodes.len()) && !halted,
+            blamed_donors: blamed.iter().map(|donor| donor.0).collect(),
+            agreement: agree(reports, nodes.len()) && !parted,
             state_digest: reports
                 .first()
                 .map(|report| report.state_digest.to_hex())
@@ -214,7 +215,7 @@ impl Outcome {
     fn print_late(&self, gathered: &Gathered<'_>) {
         let Some(node) = gathered.late_node() else { return };
         let (id, fetches) = (node.id(), gathered.fetches);
-        let blamed = node.blamed();
+        let blamed = blamed_by(node);
         let of = |id| gathered.reports.iter().find(|report| report.replica == id);
         let slots = gathered.reports.iter().map(|report| report.last_executed);
         let level = of(id).map(|report| report.last_executed) == slots.max();
@@ -225,16 +226,13 @@ impl Outcome {
         if blamed.is_empty() {
             println!("it blames no donor: whatever it used was proven right");
         }
-        for donor in blamed.keys() {
+        for donor in blamed {
             println!("it blames replica {donor}, which gave out a wrong part, and asked others");
         }
     }
 
     fn print_agreement(&self, gathered: &Gathered<'_>) {
         let honest = if self.traitors.is_empty() { "" } else { "honest " };
-        if let Some(reason) = gathered.stopped_because.as_ref().filter(|_| !self.agreement) {
-            println!("{reason}");
-        }
         match (self.agreement, self.value) {
             (true, Some(value)) if value == self.expected => println!(
                 "all {} {honest}replicas agree: the counter is {value}, every operation counted once",
@@ -249,6 +247,10 @@ impl Outcome {
     }
 }
 
+fn blamed_by(node: &Node) -> Vec<ReplicaId> {
+    node.findings().borrow().blamed.keys().copied().collect()
+}
+
 fn cause_of(entered: &Entered) -> String {
     let cause = entered.cause.map(|cause| cause.to_string());
     format!("replica {}: {}", entered.by, cause.unwrap_or_else(|| "no cause known".to_owned()))
@@ -258,17 +260,21 @@ fn print_evidence(gathered: &Gathered<'_>) {
     let convictions = gathered.convictions();
     if convictions.is_empty() {
         println!(
-            "no evidence: this behaviour leaves none, as nothing that was signed contradicts itself"
+            "no evidence: this behaviour leaves none, as nothing it signed and sent to honest replicas convicts it"
         );
     }
-    for (subject, (offence, holders)) in convictions.iter().take(EVIDENCE_LINES) {
-        let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
-        let s = if holders.len() == 1 { "" } else { "s" };
-        let holders = holders.join(", ");
-        println!("evidence: {} (held by replica{s} {holders})", in_words(subject, *offence));
+    let mut lines: BTreeMap<ReplicaId, usize> = BTreeMap::new();
+    for (subject, (offence, holders)) in &convictions {
+        let line = lines.entry(subject.replica).or_default();
+        *line += 1;
+        if *line <= EVIDENCE_LINES {
+            let s = if holders.len() == 1 { "" } else { "s" };
+            let holders: Vec<String> = holders.iter().map(ToString::to_string).collect();
+            let (what, holders) = (in_words(subject, *offence), holders.join(", "));
+            println!("evidence: {what} (held by replica{s} {holders})");
+        }
     }
-    let more = convictions.len().saturating_sub(EVIDENCE_LINES);
-    if more > 0 {
-        println!("evidence: {more} more of the kind");
+    for (replica, count) in lines.iter().filter(|(_, count)| **count > EVIDENCE_LINES) {
+        println!("evidence: {} more pieces about replica {replica}", count - EVIDENCE_LINES);
     }
 }
