@@ -34,8 +34,8 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
         return Err(Failure::Usage("--clients 0: take at least 1".to_owned()));
     }
     let setup = Setup::new(demo)?;
-    setup.announce(demo.json);
     let mut nodes = setup.start().await?;
+    setup.announce(demo.json);
     let mut clients = Vec::new();
     for keys in setup.client_keys()? {
         let config = ClientConfig::new(setup.deployment.clone(), keys, Numbers::from_clock());
@@ -130,9 +130,9 @@ async fn close(nodes: BTreeMap<ReplicaId, Node>, setup: &Setup) -> Result<(), Fa
         stops.spawn(async move { (excused, node.stop().await) });
     }
     while let Some(stopped) = stops.join_next().await {
-        match stopped.map_err(|error| Failure::Failed(error.to_string()))? {
-            (false, Err(error)) => return Err(error.into()),
-            _ => {}
+        let (excused, ended) = stopped.map_err(|error| Failure::Failed(error.to_string()))?;
+        if !excused {
+            ended?;
         }
     }
     Ok(())

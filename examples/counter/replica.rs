@@ -59,10 +59,10 @@ pub(crate) async fn run(directory: &Path, traitor: Option<&str>) -> Result<(), F
         .map_err(pbft_app::ConfigurationError::from)?;
     let hook = match &spec {
         Some(spec) => {
+            let (seed, alone) = (crate::traitor::clock_seed(), Controller::default());
+            let hook = crate::traitor::hook(spec, id, &deployment, opened.keys(), seed, alone)?;
             eprintln!("{}", crate::traitor::announcement(id, spec));
-            let seed = crate::traitor::clock_seed();
-            let controller = Controller::default();
-            Some(crate::traitor::hook(spec, id, &deployment, opened.keys(), seed, controller)?)
+            Some(hook)
         }
         None => None,
     };

@@ -219,7 +219,7 @@ impl Host {
         tracing::warn!(replica = %self.id, %peer, %rejection, "refused, connection closed");
         self.network.penalize(Peer::Replica(peer), rejection.name());
         if let Some(evidence) = evidence {
-            self.drive(Some(peer), Input::Deliver(evidence))?;
+            self.drive(Some(peer), Input::Deliver(*evidence))?;
         }
         // Its primary signed it, so it is worth a view.
         match rejection.void_new_view() {

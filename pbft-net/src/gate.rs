@@ -106,7 +106,7 @@ pub struct Refused {
     /// Why.
     pub rejection: Rejection,
     /// What convicts its signer, if it can be shown who that is: a message of its own for the replica.
-    pub evidence: Option<Verified>,
+    pub evidence: Option<Box<Verified>>,
 }
 
 /// What a client asks, checked.
@@ -149,9 +149,9 @@ impl Gate {
     }
 
     /// Decodes a second time, so that what holds is never copied.
-    fn convict(&mut self, frame: &[u8]) -> Option<Verified> {
+    fn convict(&mut self, frame: &[u8]) -> Option<Box<Verified>> {
         let message = wire::decode(frame).ok()?;
-        signed::void(&self.cluster, &*self.verifier, &mut self.cache, &message)
+        signed::void(&self.cluster, &*self.verifier, &mut self.cache, &message).map(Box::new)
     }
 
     /// Passes a frame from the client at the other end of its connection.
