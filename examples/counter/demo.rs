@@ -1,15 +1,16 @@
 //! `demo`: replicas and clients in one process, each replica with its own keys, runtime and QUIC endpoints; some
 //! of them traitors, if asked for.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use pbft_app::core::types::ReplicaId;
 use pbft_app::{Client, ClientConfig, Completed, History, Node, Numbers, TypedClient};
 use tokio::sync::watch;
 
-use crate::load::{closed_loop, progress};
+use crate::load::{Plan, closed_loop, progress};
 use crate::service::{Command, Counter};
 use crate::{Demo, Failure};
 
@@ -22,6 +23,8 @@ use setup::Setup;
 use summary::{Gathered, Outcome};
 
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Some traitors make the service so slow that nobody wants to see the end of the load.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How often the replica that fetches the state is stopped again, until it has caught a lying donor.
 const FETCHES_MAX: u32 = 5;
 /// How long a replica that was started again may take until it is level.
@@ -55,9 +58,21 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
     let late = setup.late_replica(&nodes, DONOR).and_then(|id| nodes.remove(&id));
     let fetched;
     let done = {
-        let load =
-            closed_loop(typed.clone(), demo.operations, OPERATION_TIMEOUT, amount, &bar, &stopped);
-        let scene = Scene { demo, bar: &bar, stopped: &stopped };
+        let patience = (!setup.traitors.is_empty()).then_some(PATIENCE);
+        let plan = Plan {
+            operations: demo.operations,
+            timeout: OPERATION_TIMEOUT,
+            until: patience.and_then(|patience| Instant::now().checked_add(patience)),
+            command: amount,
+            stopped: stopped.clone(),
+        };
+        let over = Cell::new(false);
+        let load = async {
+            let done = closed_loop(typed.clone(), plan, &bar).await;
+            over.set(true);
+            done
+        };
+        let scene = Scene { demo, bar: &bar, over: &over };
         let others = nodes.values().next().map(Node::watch);
         let incidents = async {
             scene.crash(victim).await;
@@ -100,7 +115,7 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
         late,
         fetches,
     };
-    let outcome = Outcome::new(demo, &done, value, crashed, &gathered);
+    let outcome = Outcome::new(&done, value, crashed, &gathered);
     drop((clients, typed));
     outcome.print(demo, &gathered)?;
     drop(gathered);
@@ -142,7 +157,8 @@ async fn close(nodes: BTreeMap<ReplicaId, Node>, setup: &Setup) -> Result<(), Fa
 struct Scene<'a> {
     demo: &'a Demo,
     bar: &'a ProgressBar,
-    stopped: &'a watch::Receiver<bool>,
+    /// The load has ended.
+    over: &'a Cell<bool>,
 }
 
 impl Scene<'_> {
@@ -153,13 +169,9 @@ impl Scene<'_> {
     }
 
     async fn until(&self, mut condition: impl FnMut() -> bool) {
-        while !*self.stopped.borrow() && !self.is_over() && !condition() {
+        while !self.over.get() && !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-    }
-
-    fn is_over(&self) -> bool {
-        self.bar.position() >= self.demo.operations
     }
 
     async fn until_a_third(&self) -> u64 {
@@ -203,8 +215,10 @@ impl Scene<'_> {
                 summary.as_ref().is_some_and(|it| it.executed.0 >= from && !it.restoring)
             };
             let _ = tokio::time::timeout(FETCH_TIMEOUT, self.until(level)).await;
-            let over = self.is_over() || *self.stopped.borrow();
-            if over || fetches >= FETCHES_MAX || !node.findings().borrow().blamed.is_empty() {
+            if self.over.get()
+                || fetches >= FETCHES_MAX
+                || !node.findings().borrow().blamed.is_empty()
+            {
                 return Ok((node, fetches));
             }
         }

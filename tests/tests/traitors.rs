@@ -65,7 +65,8 @@ fn an_equivocating_primary_is_convicted_by_files_that_anyone_can_check() {
     fs::write(&half, &bytes[..bytes.len() / 2]).unwrap();
     assert_eq!(code(&counter(&["evidence", &half, "--cluster", &own])), 2);
     assert_eq!(code(&counter(&["evidence", file, "--cluster", &half])), 2);
-    let other = Cluster::init(4).path("cluster.toml");
+    let others = Cluster::init(4);
+    let other = others.path("cluster.toml");
     let unproven = counter(&["evidence", file, "--cluster", &other, "--json"]);
     assert_eq!(code(&unproven), 1);
     let unproven: Value = serde_json::from_str(&stdout(&unproven)).unwrap();

@@ -94,7 +94,6 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) fn new(
-        demo: &Demo,
         done: &Done,
         value: Option<i64>,
         crashed: Option<ReplicaId>,
@@ -102,7 +101,7 @@ impl Outcome {
     ) -> Outcome {
         let Gathered { setup, reports, nodes, views, .. } = gathered;
         let cluster = setup.deployment.cluster();
-        let expected = (0..demo.operations).map(|index| match amount(index) {
+        let expected = (0..done.begun).map(|index| match amount(index) {
             Command::Add(amount) => amount,
             Command::Get => 0,
         });
@@ -118,7 +117,7 @@ impl Outcome {
                 .iter()
                 .map(|(id, spec)| Named { replica: id.0, name: spec.names().join("+") })
                 .collect(),
-            operations: demo.operations,
+            operations: done.begun,
             committed: done.committed,
             refused: done.refused,
             unknown: done.unknown,
@@ -182,6 +181,9 @@ impl Outcome {
             "{} committed, {} refused, {} unknown in {:.2} s: {:.0} operations/s",
             self.committed, self.refused, self.unknown, self.seconds, self.ops_per_second
         );
+        if self.operations < demo.operations {
+            println!("no more were begun after that: {} were asked for", demo.operations);
+        }
         println!("latency p50 {} us, p99 {} us", self.latency_us.p50, self.latency_us.p99);
         for change in &self.view_change_causes {
             println!("view {} was entered: {}", change.view, change.cause);
