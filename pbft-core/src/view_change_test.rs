@@ -613,6 +613,29 @@ fn a_new_view_that_would_undo_a_decision_stops_the_replica() {
     assert_eq!(out.last(), Some(&Action::Halt(Halt::TwoDecisions { sequence: Sequence(1) })));
 }
 
+/// One primary can sign two NewViews for its view, and any NewView can be late: neither is proof of more than
+/// f faults, and neither is entered.
+#[test]
+fn a_new_view_no_later_than_a_decision_it_contradicts_stops_nobody() {
+    for (decided, verdict) in [
+        (1, Verdict::Refused(Misbehavior::ContradictsDecision(Sequence(1)))),
+        (2, Verdict::Ignored(Reason::OtherView)),
+    ] {
+        let world = World::new(4);
+        let mut replica = world.replica(3);
+        let batch = world.batch(&[1]);
+        let certificate = world.commit_certificate(decided, 1, batch.digest());
+        let message = Message::Committed { certificate, batch: Some(batch) };
+        deliver(&world, &mut replica, world.verify(message).unwrap());
+        let certificate = world.certificate(0, 1, OTHER);
+        let mut changes = plain(&world, 1, &[1, 2]);
+        changes.insert(0, world.change(0, 1, None, &[certificate]));
+        let (seen, out) = deliver(&world, &mut replica, world.signed(world.new_view(1, changes)));
+        assert_eq!((seen, out), (verdict, vec![]), "decided in view {decided}");
+        assert_eq!((replica.view(), replica.summary().halted), (View(0), None));
+    }
+}
+
 #[test]
 fn a_void_new_view_moves_only_those_who_wait_for_it() {
     let world = World::new(4);

@@ -33,6 +33,16 @@ impl Votes {
         (signatures.len() == needed).then_some(signatures)
     }
 
+    /// How many votes are here.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no vote is here.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whose votes are here.
     pub fn senders(&self) -> ReplicaSet {
         self.0.keys().copied().collect()
@@ -84,6 +94,11 @@ impl Slot {
     /// The body with `digest`, if it is here. The null request has none.
     pub fn body_of(&self, digest: &Digest) -> Option<&Arc<Batch>> {
         self.bodies.iter().find(|body| body.digest() == *digest)
+    }
+
+    /// All bodies held here, that of a proposal not yet looked at included.
+    pub fn bodies(&self) -> impl Iterator<Item = &Arc<Batch>> {
+        self.bodies.iter().chain(self.early.iter().map(|(_, batch)| batch))
     }
 
     /// Whether nothing is missing to execute or to certify `digest`: null needs no body.

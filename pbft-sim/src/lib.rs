@@ -31,6 +31,7 @@ pub mod random;
 pub mod scenario;
 mod simulation;
 pub mod traitor;
+pub mod twins;
 
 pub use checker::{Goals, Violation};
 pub use network::Faults;

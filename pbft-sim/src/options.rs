@@ -7,7 +7,7 @@ use pbft_core::limits::{Constants, Limits};
 use pbft_core::types::ReplicaId;
 
 use crate::random::Random;
-use crate::traitor::Spec;
+use crate::traitor::{self, Spec};
 
 /// Simulated microseconds in a millisecond.
 pub const MILLIS: u64 = 1_000;
@@ -161,7 +161,26 @@ impl Options {
         if random.chance(400) {
             options.crash_some(random);
         }
+        if seed % 3 == 1 {
+            let traitors = draw_traitors(seed, replicas);
+            return options.with_traitors(traitors);
+        }
         options
+    }
+
+    /// A run for judging one traitor, or one set of them: every class of fault on and off by turns as in
+    /// the swarm, but n given and fewer requests, so that many can be run.
+    pub fn for_traitors(seed: u64, replicas: usize, traitors: Vec<(ReplicaId, Spec)>) -> Self {
+        let mut options = Options::from_seed(seed);
+        options.replicas = replicas;
+        options.traitors = Vec::new();
+        options.requests_per_client = options.requests_per_client.div_ceil(4);
+        options.heal_at = options.heal_at.min(4 * SECONDS);
+        let n = u32::try_from(replicas).unwrap_or(4);
+        options.crashes.retain(|(replica, _)| *replica < n);
+        // Half the seeds see to it that views change.
+        options.partitions |= seed % 8 >= 4;
+        options.with_traitors(traitors)
     }
 
     /// The same run with these traitors.
@@ -236,6 +255,36 @@ impl Options {
         let each = 6 * self.delay.1 + SECONDS;
         views + u64::from(f + 1) * each + resend + 4 * SECONDS
     }
+}
+
+/// One to f traitors of any kind, some of them changing kind as they go, or a colluding set.
+fn draw_traitors(seed: u64, replicas: usize) -> Vec<(ReplicaId, Spec)> {
+    // A chance of its own, so that everything else of the seed stays what it was.
+    let random = &mut Random::new(seed ^ 0x7ea1_7042);
+    let f = u64::try_from(replicas.saturating_sub(1) / 3).unwrap_or(1);
+    let names: Vec<&'static str> = traitor::names().collect();
+    let count = random.between(1, f);
+    let mut ids: Vec<u32> = (0..u32::try_from(replicas).unwrap_or(4)).collect();
+    let mut traitors = Vec::new();
+    for _ in 0..count {
+        let at = usize::try_from(random.below(u64::try_from(ids.len()).unwrap_or(1))).unwrap_or(0);
+        let id = ids.swap_remove(at.min(ids.len().saturating_sub(1)));
+        let mut words = random.pick(&names, "silent").to_owned();
+        if random.chance(250) {
+            words = format!("{words}+{}", random.pick(&names, "silent"));
+        }
+        if random.chance(250) {
+            words.push_str(
+                random.pick(
+                    &[",per_mille=300", ",when=primary", ",when=backup", ",from_ms=1000"],
+                    "",
+                ),
+            );
+        }
+        // Names of the catalogue and settings that all have always parse.
+        traitors.extend(words.parse().ok().map(|spec| (ReplicaId(id), spec)));
+    }
+    traitors
 }
 
 impl fmt::Display for Options {

@@ -1,7 +1,7 @@
 //! One run: a queue of events in simulated time, one thread, no clock.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use pbft_core::types::{ClientId, Digest, ReplicaId, Sequence};
 use sha2::{Digest as _, Sha256};
 
 use crate::caller::Caller;
-use crate::checker::{Checkers, Goals, Observation, Violation};
+use crate::checker::{Checkers, Goals, Observation, Violation, accountability};
 use crate::keys::Keys;
 use crate::ledger::{Ledger, Seen};
 use crate::network::{Faults, Network};
@@ -85,8 +85,10 @@ pub struct Report {
     pub slots: Sequence,
     /// Requests that ended committed.
     pub committed: u64,
-    /// Pieces of evidence found by correct replicas.
+    /// Pieces of evidence kept by correct replicas.
     pub evidence: u64,
+    /// After a fork that more than f traitors made: whom the kept statements convict (INV13).
+    pub convicted: BTreeSet<ReplicaId>,
     /// What was done to messages and replicas.
     pub faults: Faults,
     /// How long it took after the last fault, in microseconds, until a waiting request was executed.
@@ -96,6 +98,15 @@ pub struct Report {
     /// What was seen.
     pub goals: Goals,
 }
+
+/// Properties whose violation means that two quorums in contradiction exist.
+const FORKS: [&str; 5] = [
+    "INV1 agreement",
+    "INV2 commit stability",
+    "INV6 total order",
+    "one certificate for a slot in a view",
+    "one decision for a slot",
+];
 
 /// A run in progress.
 pub struct Simulation {
@@ -109,6 +120,7 @@ pub struct Simulation {
     pub(crate) nodes: Vec<Node>,
     pub(crate) callers: Vec<Caller>,
     pub(crate) checkers: Checkers,
+    keys: Keys,
     trace: Sha256,
     processed: u64,
     /// What waits for paused replicas.
@@ -146,6 +158,7 @@ impl Simulation {
         let mut simulation = Simulation {
             network: Network::new(&options),
             checkers: Checkers::new(&keys, &options),
+            keys,
             now: 0,
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
@@ -162,6 +175,7 @@ impl Simulation {
         simulation.schedule_course();
         let controller = Controller::default();
         for (replica, spec) in simulation.options.traitors.clone() {
+            let keys = &simulation.keys;
             let kit = Kit {
                 id: replica,
                 cluster: Arc::clone(&keys.cluster),
@@ -239,6 +253,7 @@ impl Simulation {
                 }
             }
         };
+        let (verdict, convicted) = self.hold_to_account(verdict);
         let healed = self.healed;
         let executed = self.nodes.iter().map(Node::executed).max();
         Report {
@@ -249,11 +264,27 @@ impl Simulation {
             slots: executed.unwrap_or_default(),
             committed: self.callers.iter().map(|caller| caller.committed).sum(),
             evidence: self.checkers.evidence(),
+            convicted,
             faults: self.network.faults,
             first_progress: healed.and_then(|healed| healed.progress.map(|at| at - healed.at)),
             recovered: healed.map(|healed| self.now - healed.at),
             goals: self.checkers.goals(),
         }
+    }
+
+    /// With more than f traitors agreement may break; then whoever broke it must be known.
+    fn hold_to_account(&self, verdict: Verdict) -> (Verdict, BTreeSet<ReplicaId>) {
+        let traitors = self.checkers.traitors();
+        let forked = |it: &Violation| FORKS.contains(&it.property);
+        if traitors.len() < self.keys.cluster.join()
+            || !matches!(&verdict, Verdict::Violated(violation) if forked(violation))
+        {
+            return (verdict, BTreeSet::new());
+        }
+        let correct = self.nodes.iter().filter(|node| !node.is_traitor());
+        let kept: Vec<_> = correct.flat_map(|node| node.replica().kept_statements()).collect();
+        let (convicted, wrong) = accountability::judge(&self.keys, traitors, &kept);
+        (wrong.map_or(verdict, Verdict::Violated), convicted)
     }
 
     /// Every request has ended and every live, correct replica has executed what any has.

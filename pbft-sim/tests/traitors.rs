@@ -60,3 +60,26 @@ fn l9_one_traitor_more_than_f_breaks_agreement_and_the_checker_says_so() {
         other => panic!("two traitors of four went unnoticed: {other}"),
     }
 }
+
+/// INV13: what correct replicas kept convicts f + 1 of those who broke agreement, and nobody else.
+#[test]
+fn l9_a_fork_convicts_at_least_f_plus_1_of_its_makers() {
+    let mut forks = 0;
+    for seed in 0..8 {
+        for n in [4, 7, 10] {
+            let mut traitors = vec![(0, "equivocating_primary"), (1, "double_voter")];
+            traitors
+                .extend([(2, "equivocating_backup"), (3, "double_voter")].iter().take((n - 4) / 3));
+            let swarm = Options::for_traitors(seed, n, Vec::new());
+            for options in [quick(seed, n), swarm] {
+                let report = run(options, &traitors);
+                let Verdict::Violated(violation) = report.verdict else { continue };
+                // The judgement takes the fork's place when it fails.
+                assert_ne!(violation.property, "INV13 accountability", "{violation}");
+                assert!(report.convicted.len() > (n - 1) / 3, "n = {n}, seed {seed}: {violation}");
+                forks += 1;
+            }
+        }
+    }
+    assert!(forks > 20, "{forks}");
+}

@@ -91,6 +91,11 @@ impl Checkpoints {
         best + n.saturating_sub(heard) < quorum
     }
 
+    /// How many are held of all senders together.
+    pub(super) fn count(&self) -> usize {
+        self.heard.values().map(BTreeMap::len).sum()
+    }
+
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         self.heard.values().map(BTreeMap::len).max().unwrap_or(0)

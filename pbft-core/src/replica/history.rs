@@ -43,6 +43,16 @@ impl History {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes of their batches.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Decided> {
         self.slots.values()

@@ -152,6 +152,11 @@ impl Pending {
         self.relay_due(&request, now, delay).then_some(request)
     }
 
+    /// Bytes of the requests that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// How many requests wait.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()

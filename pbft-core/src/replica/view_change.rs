@@ -265,8 +265,16 @@ impl Replica {
                 return Verdict::Refused(Misbehavior::ContradictsDecision(conflict.0));
             }
         };
-        if let Some(sequence) = self.undone_by(&plan) {
-            self.halt(Halt::TwoDecisions { sequence }, out);
+        if let Some((sequence, decided)) = self.undone_by(&plan) {
+            if decided < plan.view {
+                self.halt(Halt::TwoDecisions { sequence }, out);
+            }
+            // Decided in that very view, the slot is named otherwise by another NewView of the same
+            // primary, for which one traitor is enough; decided in a later one, this NewView is merely
+            // late. It is not entered: nobody votes against a decision.
+            if decided > plan.view {
+                return Verdict::Ignored(Reason::OtherView);
+            }
             return Verdict::Refused(Misbehavior::ContradictsDecision(sequence));
         }
         if let Some(proof) = &plan.stable
@@ -283,14 +291,15 @@ impl Replica {
         Verdict::Accepted
     }
 
-    /// The first slot that this replica knows decided and the plan would decide otherwise: more than f
-    /// faults (PROTOCOL section 3, rule 6).
-    fn undone_by(&self, plan: &Plan) -> Option<Sequence> {
-        let undone = |(sequence, digest): &(&Sequence, &Digest)| {
-            let decided = self.window.slot(**sequence).and_then(|slot| slot.committed.as_ref());
-            decided.is_some_and(|decided| decided.vote.digest != **digest)
+    /// Of the slots that this replica knows decided and the plan would decide otherwise, the one decided in
+    /// the lowest view, and that view. Is it lower than the plan's, there are more than f faults (PROTOCOL
+    /// section 3, rule 6): the plan had to carry the decision over.
+    fn undone_by(&self, plan: &Plan) -> Option<(Sequence, View)> {
+        let undone = |(sequence, digest): (&Sequence, &Digest)| {
+            let decided = self.window.slot(*sequence)?.committed.as_ref()?.vote;
+            (decided.digest != *digest).then_some((*sequence, decided.view))
         };
-        plan.digests.iter().find(undone).map(|(sequence, _)| *sequence)
+        plan.digests.iter().filter_map(undone).min_by_key(|(_, view)| *view)
     }
 
     fn enter(

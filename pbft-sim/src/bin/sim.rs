@@ -55,7 +55,8 @@ impl Arguments {
     fn options(&self, seed: u64) -> Options {
         let traitors = self.traitors.iter();
         let traitors: Vec<_> = traitors.map(|(id, spec)| (ReplicaId(*id), spec.clone())).collect();
-        self.plain_options(seed).with_traitors(traitors)
+        let options = self.plain_options(seed);
+        if traitors.is_empty() { options } else { options.with_traitors(traitors) }
     }
 
     fn plain_options(&self, seed: u64) -> Options {
@@ -70,6 +71,21 @@ impl Arguments {
             options.crashes.truncate(replicas.saturating_sub(1) / 3);
         }
         options
+    }
+
+    /// The options that make a run what it is, for a replay.
+    fn words(&self) -> String {
+        let mut words = String::new();
+        if self.fault_free {
+            words.push_str(" --fault-free");
+        }
+        if let Some(replicas) = self.replicas {
+            words.push_str(&format!(" --replicas {replicas}"));
+        }
+        for (id, spec) in &self.traitors {
+            words.push_str(&format!(" --traitor {id}={spec}"));
+        }
+        words
     }
 
     /// Runs a seed, twice if asked to. An error is a usage error.
@@ -117,6 +133,9 @@ fn one(arguments: &Arguments, seed: u64) -> ExitCode {
     println!("{}", show(&report.faults));
     println!("{}", show_goals(&report.goals));
     println!("evidence: {}", report.evidence);
+    if !report.convicted.is_empty() {
+        println!("the kept statements convict {:?}", report.convicted);
+    }
     println!("trace: {}", report.trace);
     if !same {
         println!("a second run of the seed gave another trace");
@@ -138,13 +157,15 @@ struct Totals {
     progress: Vec<u64>,
     recovered: Vec<u64>,
     usage: Option<String>,
+    /// The options that all seeds were run with.
+    words: String,
 }
 
 fn many(arguments: &Arguments) -> ExitCode {
     let started = Instant::now();
     let next = AtomicU64::new(arguments.from);
     let end = arguments.from.saturating_add(arguments.seeds);
-    let totals = Mutex::new(Totals::default());
+    let totals = Mutex::new(Totals { words: arguments.words(), ..Totals::default() });
     let bar = progress(arguments.seeds);
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
@@ -202,7 +223,10 @@ impl Totals {
     fn print(&self, elapsed: f64) {
         for (seed, _, what) in &self.failures {
             println!("seed {seed}: {what}");
-            println!("  replay: cargo run --release -p pbft-sim --bin sim -- --seed {seed}");
+            println!(
+                "  replay: cargo run --release -p pbft-sim --bin sim -- --seed {seed}{}",
+                self.words
+            );
         }
         let failed = self.failures.len();
         let runs = self.passed + u64::try_from(failed).unwrap_or(0);

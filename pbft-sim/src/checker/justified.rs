@@ -99,7 +99,7 @@ impl Checker for Justified {
         }
     }
 
-    fn distrust(&mut self) {
+    fn distrust(&mut self, _: ReplicaId) {
         self.traitors = true;
     }
 }
