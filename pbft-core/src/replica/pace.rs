@@ -3,7 +3,9 @@
 //! The time-out alone lets a primary delay every proposal to just below it. So a backup also looks at what
 //! a correct primary never does for long: leave a request that it was told of waiting while nothing is in
 //! flight. How long is too long follows from how long slots take once they are proposed, which a primary
-//! alone does not decide. A few such waits in one view, not made good by prompt ones, end the view.
+//! alone does not decide. A few such waits in one view, not made good by prompt ones, end the view. A prompt
+//! one right after a late one makes nothing good: its request was held back just as long, while the other's
+//! was looked at.
 //!
 //! What it does not see: a delay below an eighth of the time-out, and requests that only the primary
 //! knows, because their client has not asked everyone yet.
@@ -29,6 +31,8 @@ pub(super) struct Pace {
     /// Since when a request waits and nothing is in flight.
     idle_since: Option<Instant>,
     strikes: u32,
+    /// When the last late proposal came.
+    struck: Instant,
 }
 
 impl Pace {
@@ -70,7 +74,8 @@ impl Pace {
         let Some(since) = self.idle_since.take() else { return false };
         if now.since(since) >= self.floor(timeout) {
             self.strikes += 1;
-        } else {
+            self.struck = now;
+        } else if now.since(self.struck) >= timeout / 2 {
             self.strikes = self.strikes.saturating_sub(1);
         }
         self.strikes >= STRIKES_MAX
@@ -100,7 +105,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(1);
 
     fn propose_after(pace: &mut Pace, waited: u64, sequence: u64) -> bool {
-        let told = Instant(1_000_000);
+        let told = Instant(sequence * 2_000_000);
         pace.note(true, told);
         pace.judge(Sequence(sequence), Instant(told.0 + waited), TIMEOUT)
     }
@@ -120,6 +125,22 @@ mod tests {
                 .zip(1..)
                 .any(|(waited, sequence)| propose_after(&mut pace, waited, sequence))
         );
+    }
+
+    #[test]
+    fn f1_a_second_request_held_back_beside_the_first_makes_nothing_good() {
+        let mut pace = Pace::default();
+        pace.note_slot(Duration::from_millis(5));
+        let mut ended = false;
+        for round in 1..=4 {
+            let told = Instant(round * 1_000_000);
+            pace.note(true, told);
+            ended |= pace.judge(Sequence(2 * round), Instant(told.0 + 900_000), TIMEOUT);
+            // The first is executed, the second comes at once; both were told at the same time.
+            pace.note(true, Instant(told.0 + 905_000));
+            ended |= pace.judge(Sequence(2 * round + 1), Instant(told.0 + 915_000), TIMEOUT);
+        }
+        assert!(ended);
     }
 
     #[test]
