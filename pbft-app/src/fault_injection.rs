@@ -17,10 +17,13 @@ mod absent {
     use crate::error::NodeError;
     use crate::host::{Host, Inputs};
 
-    #[derive(Debug, Default)]
     pub(crate) struct Installed;
 
     impl Installed {
+        pub(crate) fn none() -> Self {
+            Installed
+        }
+
         pub(crate) fn announce(&self, _: ReplicaId) {}
 
         pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -111,12 +114,16 @@ mod present {
             storage: Box<dyn Storage>,
             hook: Box<dyn Hook>,
         ) -> Result<Node, NodeError> {
-            let hook = Installed { hook: Some(hook), ..Installed::default() };
+            let hook = Installed { hook: Some(hook), ..Installed::none() };
             Node::launch(config, sockets, application, storage, hook).await
         }
     }
 
     impl Installed {
+        pub(crate) fn none() -> Self {
+            Installed::default()
+        }
+
         pub(crate) fn announce(&self, replica: ReplicaId) {
             if self.hook.is_some() {
                 tracing::warn!(%replica, "FAULT INJECTION: a hook is installed, this replica is a TRAITOR");

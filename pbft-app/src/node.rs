@@ -71,7 +71,7 @@ impl Node {
         application: Box<dyn Application>,
         storage: Box<dyn Storage>,
     ) -> Result<Node, NodeError> {
-        Node::launch(config, sockets, application, storage, Installed::default()).await
+        Node::launch(config, sockets, application, storage, Installed::none()).await
     }
 
     pub(crate) async fn launch(

@@ -1,7 +1,7 @@
 //! Traitors: honest replicas with a function on what they hear and do.
 //!
 //! Every behaviour has a name and a file of its own under `traitor/`; [`names`] lists them. The same objects
-//! run in the simulator ([`crate::Simulation::with_traitors`]) and on real nodes over QUIC (`pbft-app` with
+//! run in the simulator ([`crate::Options::with_traitors`]) and on real nodes over QUIC (`pbft-app` with
 //! its feature `fault-injection`), because all they touch is the hook between a replica and its host.
 //!
 //! ```
