@@ -115,7 +115,7 @@ pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
         late,
         fetches,
     };
-    let outcome = Outcome::new(&done, value, crashed, &gathered);
+    let outcome = Outcome::new(demo, &done, value, crashed, &gathered);
     drop((clients, typed));
     outcome.print(demo, &gathered)?;
     drop(gathered);

@@ -73,6 +73,8 @@ pub(super) struct Outcome {
     f: usize,
     traitors: Vec<Named>,
     operations: u64,
+    /// Less than `operations` if the load was ended early.
+    begun: u64,
     committed: u64,
     refused: u64,
     unknown: u64,
@@ -94,6 +96,7 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) fn new(
+        demo: &Demo,
         done: &Done,
         value: Option<i64>,
         crashed: Option<ReplicaId>,
@@ -117,7 +120,8 @@ impl Outcome {
                 .iter()
                 .map(|(id, spec)| Named { replica: id.0, name: spec.names().join("+") })
                 .collect(),
-            operations: done.begun,
+            operations: demo.operations,
+            begun: done.begun,
             committed: done.committed,
             refused: done.refused,
             unknown: done.unknown,
@@ -181,8 +185,8 @@ impl Outcome {
             "{} committed, {} refused, {} unknown in {:.2} s: {:.0} operations/s",
             self.committed, self.refused, self.unknown, self.seconds, self.ops_per_second
         );
-        if self.operations < demo.operations {
-            println!("no more were begun after that: {} were asked for", demo.operations);
+        if self.begun < self.operations {
+            println!("no more were begun after that: {} were asked for", self.operations);
         }
         println!("latency p50 {} us, p99 {} us", self.latency_us.p50, self.latency_us.p99);
         for change in &self.view_change_causes {
@@ -221,8 +225,9 @@ impl Outcome {
         let of = |id| gathered.reports.iter().find(|report| report.replica == id);
         let slots = gathered.reports.iter().map(|report| report.last_executed);
         let level = of(id).map(|report| report.last_executed) == slots.max();
+        let times = if fetches == 1 { "once".to_owned() } else { format!("{fetches} times") };
         println!(
-            "replica {id} was started with nothing {fetches} times and fetched the state: it {}",
+            "replica {id} was started with nothing {times} and fetched the state: it {}",
             if level { "is level with the others" } else { "is NOT level with the others" }
         );
         if blamed.is_empty() {
