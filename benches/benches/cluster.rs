@@ -141,6 +141,7 @@ async fn replicated(n: usize, clients: usize) -> Setup {
             id,
             keys,
             history: History::Fresh,
+            evidence: None,
         };
         let storage = Box::new(MemoryStorage::new());
         nodes.push(Node::start(config, sockets, Box::new(Sum::default()), storage).await.unwrap());

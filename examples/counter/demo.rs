@@ -1,126 +1,134 @@
-//! `demo`: replicas and clients in one process, each replica with its own keys, runtime and QUIC endpoints.
+//! `demo`: replicas and clients in one process, each replica with its own keys, runtime and QUIC endpoints; some
+//! of them traitors, if asked for.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use pbft_app::core::crypto::Hasher;
-use pbft_app::core::limits::Constants;
-use pbft_app::core::message::Report as StatusReport;
-use pbft_app::{
-    Client, ClientConfig, Deployment, History, MemoryStorage, Node, NodeConfig, NodeKeys, Numbers,
-    ReplicaEntry, ReplicaSockets, Timeouts, Typed,
-};
-use serde::Serialize;
+use pbft_app::core::types::ReplicaId;
+use pbft_app::{Client, ClientConfig, Completed, History, Node, Numbers, TypedClient};
+use tokio::sync::watch;
 
-use crate::load::{closed_loop, millis, progress, to_json};
+use crate::load::{Plan, closed_loop, progress};
 use crate::service::{Command, Counter};
 use crate::{Demo, Failure};
 
+mod observer;
+mod setup;
+mod summary;
+
+use observer::{Observer, settle};
+use setup::Setup;
+use summary::{Gathered, Outcome};
+
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// A replica on this machine that has not answered by then is dead.
-const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
-const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(20);
-
-#[derive(Serialize)]
-struct Summary {
-    replicas: usize,
-    f: usize,
-    operations: u64,
-    committed: u64,
-    refused: u64,
-    unknown: u64,
-    value: Option<i64>,
-    expected: i64,
-    crashed: Option<u32>,
-    longest_stall_ms: u64,
-    view: u64,
-    view_changes: u64,
-    seconds: f64,
-    ops_per_second: f64,
-    latency_us: Latency,
-    agreement: bool,
-    state_digest: String,
-}
-
-#[derive(Serialize)]
-struct Latency {
-    p50: u64,
-    p99: u64,
-}
+/// Some traitors make the service so slow that nobody wants to see the end of the load.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often the replica that fetches the state is stopped again, until it has caught a lying donor.
+const FETCHES_MAX: u32 = 5;
+/// How long a replica that was started again may take until it is level.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// The traitor that shows itself only to replicas that fetch the state.
+const DONOR: &str = "poisoned_donor";
 
 pub(crate) async fn run(demo: &Demo) -> Result<(), Failure> {
     if demo.clients == 0 {
         return Err(Failure::Usage("--clients 0: take at least 1".to_owned()));
     }
-    let (mut nodes, deployment, client_keys) = start(demo).await?;
-    if !demo.json {
-        let cluster = deployment.cluster();
-        println!("{} replicas on 127.0.0.1, {} may be faulty", cluster.n(), cluster.f());
-    }
+    let setup = Setup::new(demo)?;
+    let mut nodes = setup.start().await?;
+    setup.announce(demo.json);
     let mut clients = Vec::new();
-    for keys in client_keys {
-        let config = ClientConfig::new(deployment.clone(), keys, Numbers::from_clock());
+    for keys in setup.client_keys()? {
+        let config = ClientConfig::new(setup.deployment.clone(), keys, Numbers::from_clock());
         clients.push(Client::connect(config)?);
     }
     let typed: Vec<_> = clients.iter().map(Client::typed::<Counter>).collect();
     let bar = progress(demo.operations, demo.json);
-    let victim = demo.crash_primary.then(|| nodes.remove(0));
+    let primary = ReplicaId(0);
+    let victim = if demo.crash_primary { nodes.remove(&primary) } else { None };
     let crashed = victim.as_ref().map(Node::id);
-    let load = closed_loop(typed.clone(), demo.operations, OPERATION_TIMEOUT, amount, &bar);
-    let (done, ()) = tokio::join!(load, crash(victim, demo, &bar));
-    let done = done?;
-    bar.finish_and_clear();
-    let value = match typed.first() {
-        Some(client) => client.submit(&Command::Get, OPERATION_TIMEOUT).await.ok(),
-        None => None,
+    let beyond_f = setup.traitors.len()
+        + usize::from(crashed.is_some_and(|id| !setup.is_traitor(id)))
+        > setup.deployment.cluster().f();
+    let (stop, stopped) = watch::channel(false);
+    let honest = nodes.values().filter(|node| !setup.is_traitor(node.id()));
+    let mut observer = Observer::new(honest, beyond_f);
+    let late = setup.late_replica(&nodes, DONOR).and_then(|id| nodes.remove(&id));
+    let fetched;
+    let done = {
+        let patience = (!setup.traitors.is_empty()).then_some(PATIENCE);
+        let plan = Plan {
+            operations: demo.operations,
+            timeout: OPERATION_TIMEOUT,
+            until: patience.and_then(|patience| Instant::now().checked_add(patience)),
+            command: amount,
+            stopped: stopped.clone(),
+        };
+        let over = Cell::new(false);
+        let load = async {
+            let done = closed_loop(typed.clone(), plan, &bar).await;
+            over.set(true);
+            done
+        };
+        let scene = Scene { demo, bar: &bar, over: &over };
+        let others = nodes.values().next().map(Node::watch);
+        let incidents = async {
+            scene.crash(victim).await;
+            if let (Some(node), Some(others)) = (late, others) {
+                return scene.lose_and_fetch(&setup, node, others).await.map(Some);
+            }
+            Ok(None)
+        };
+        let work = async { tokio::join!(load, incidents) };
+        tokio::select! {
+            (done, late) = work => {
+                fetched = late?;
+                done?
+            }
+            never = observer.watch(clients.first(), &stop, &bar, demo.json) => match never {},
+        }
     };
-    let value = match value {
-        Some(pbft_app::Completed::Committed(value)) => Some(value),
+    bar.finish_and_clear();
+    let fetches = fetched.as_ref().map_or(0, |(_, fetches)| *fetches);
+    let late = fetched.map(|(node, _)| {
+        let id = node.id();
+        nodes.insert(id, node);
+        id
+    });
+    let value = match typed.first() {
+        Some(client) if !*stopped.borrow() => read(client).await?,
         _ => None,
     };
-    let live = nodes.len();
+    let honest = || nodes.values().filter(|node| !setup.is_traitor(node.id()));
     let reports = match clients.first() {
-        Some(client) => settle(client, live).await,
+        Some(client) => settle(client, &honest().collect::<Vec<_>>()).await,
         None => Vec::new(),
     };
-    let agreement = agree(&reports, live);
-    let first = reports.first();
-    let expected = (0..demo.operations).map(|index| match amount(index) {
-        Command::Add(amount) => amount,
-        Command::Get => 0,
-    });
-    let expected = expected.sum();
-    let summary = Summary {
-        replicas: deployment.cluster().n(),
-        f: deployment.cluster().f(),
-        operations: demo.operations,
-        committed: done.committed,
-        refused: done.refused,
-        unknown: done.unknown,
-        value,
-        expected,
-        crashed: crashed.map(|id| id.0),
-        longest_stall_ms: millis(done.longest_stall),
-        view: reports.iter().map(|report| report.view.0).max().unwrap_or_default(),
-        view_changes: reports.iter().map(|report| report.view_changes).max().unwrap_or_default(),
-        seconds: done.elapsed.as_secs_f64(),
-        ops_per_second: done.ops_per_second(),
-        latency_us: Latency {
-            p50: done.latency.value_at_quantile(0.5),
-            p99: done.latency.value_at_quantile(0.99),
-        },
-        agreement,
-        state_digest: first.map(|report| report.state_digest.to_hex()).unwrap_or_default(),
+    observer.look();
+    let gathered = Gathered {
+        setup: &setup,
+        reports,
+        nodes: honest().collect(),
+        views: observer.views(),
+        late,
+        fetches,
     };
+    let outcome = Outcome::new(demo, &done, value, crashed, &gathered);
     drop((clients, typed));
-    // All at once: one after the other, those left would dial those gone.
-    let mut stops: tokio::task::JoinSet<_> = nodes.into_iter().map(Node::stop).collect();
-    while let Some(stopped) = stops.join_next().await {
-        stopped.map_err(|error| Failure::Failed(error.to_string()))??;
-    }
-    print(demo, &summary, &reports)?;
-    verdict(&summary)
+    outcome.print(demo, &gathered)?;
+    drop(gathered);
+    close(nodes, &setup).await?;
+    outcome.verdict()
+}
+
+async fn read(client: &TypedClient<Counter>) -> Result<Option<i64>, Failure> {
+    let value = client.submit(&Command::Get, OPERATION_TIMEOUT).await;
+    Ok(match value.map_err(|error| Failure::Failed(error.to_string()))? {
+        Completed::Committed(value) => Some(value),
+        _ => None,
+    })
 }
 
 /// What the operation of this index adds.
@@ -128,160 +136,91 @@ fn amount(index: u64) -> Command {
     Command::Add(i64::try_from(index % 10).unwrap_or(0) + 1)
 }
 
-/// Kills the primary once a third of the operations is done, in front of the reader.
-async fn crash(victim: Option<Node>, demo: &Demo, bar: &ProgressBar) {
-    let Some(node) = victim else { return };
-    while bar.position() < demo.operations / 3 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+/// Stops all at once: one after the other, those left would dial those gone. How a traitor ends, and how
+/// an honest replica does that said before why it must not go on, is no failure of the demonstration.
+async fn close(nodes: BTreeMap<ReplicaId, Node>, setup: &Setup) -> Result<(), Failure> {
+    let mut stops = tokio::task::JoinSet::new();
+    for (id, node) in nodes {
+        let excused = setup.is_traitor(id) || observer::halt(&node).is_some();
+        stops.spawn(async move { (excused, node.stop().await) });
     }
-    if !demo.json {
-        let done = bar.position();
-        bar.suspend(|| {
-            println!("replica {}, the primary, is killed after {done} operations", node.id());
-        });
-    }
-    node.crash().await;
-}
-
-fn verdict(summary: &Summary) -> Result<(), Failure> {
-    if !summary.agreement {
-        return Err(Failure::Failed("the replicas do not agree".to_owned()));
-    }
-    if summary.unknown > 0 {
-        let message = format!("{} operations have an unknown outcome", summary.unknown);
-        return Err(Failure::Unknown(message));
-    }
-    if summary.unknown == 0 && summary.value != Some(summary.expected) {
-        return Err(Failure::Failed(format!(
-            "the counter is {:?} and should be {}: operations were lost or doubled",
-            summary.value, summary.expected
-        )));
-    }
-    if summary.refused > 0 {
-        return Err(Failure::Failed(format!("{} operations were refused", summary.refused)));
-    }
-    Ok(())
-}
-
-fn print(demo: &Demo, summary: &Summary, reports: &[StatusReport]) -> Result<(), Failure> {
-    if demo.json {
-        println!("{}", to_json(summary)?);
-        return Ok(());
-    }
-    println!(
-        "{} committed, {} refused, {} unknown in {:.2} s: {:.0} operations/s",
-        summary.committed,
-        summary.refused,
-        summary.unknown,
-        summary.seconds,
-        summary.ops_per_second
-    );
-    println!("latency p50 {} us, p99 {} us", summary.latency_us.p50, summary.latency_us.p99);
-    if summary.crashed.is_some() {
-        println!(
-            "the service stood still for {} ms, then went on in view {}",
-            summary.longest_stall_ms, summary.view
-        );
-    }
-    for report in reports {
-        println!(
-            "replica {}: view {}, executed slot {}, state {}",
-            report.replica,
-            report.view,
-            report.last_executed,
-            report.state_digest.short()
-        );
-    }
-    match (summary.agreement, summary.value) {
-        (true, Some(value)) if value == summary.expected => println!(
-            "all {} replicas agree: the counter is {value}, every operation counted once",
-            reports.len()
-        ),
-        (true, Some(value)) => println!("all replicas agree: the counter is {value}"),
-        (true, None) => println!("all replicas agree"),
-        (false, _) => println!("the replicas DO NOT agree"),
-    }
-    Ok(())
-}
-
-async fn start(demo: &Demo) -> Result<(Vec<Node>, Deployment, Vec<NodeKeys>), Failure> {
-    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let (mut sockets, mut replicas, mut replica_keys) = (Vec::new(), Vec::new(), Vec::new());
-    for index in 0..demo.replicas {
-        let bound =
-            ReplicaSockets::bind(local, local).map_err(pbft_app::ConfigurationError::from)?;
-        let keys = keys(demo.seed, "replica", index)?;
-        replicas.push(ReplicaEntry {
-            keys: keys.public(),
-            peer_address: bound.peer_address(),
-            client_address: bound.client_address(),
-        });
-        sockets.push(bound);
-        replica_keys.push(keys);
-    }
-    let client_keys = (0..demo.clients).map(|index| keys(demo.seed, "client", index));
-    let client_keys = client_keys.collect::<Result<Vec<_>, _>>()?;
-    let deployment = Deployment::new(
-        "demo",
-        replicas,
-        client_keys.iter().map(NodeKeys::public).collect(),
-        Constants::default(),
-        Timeouts::default(),
-        false,
-    )
-    .map_err(pbft_app::ConfigurationError::from)?;
-    let mut nodes = Vec::new();
-    let ids = deployment.cluster().replicas();
-    for ((id, sockets), keys) in ids.zip(sockets).zip(replica_keys) {
-        let config = NodeConfig {
-            limits: deployment.limits(),
-            deployment: deployment.clone(),
-            id,
-            keys,
-            history: History::Fresh,
-        };
-        let application = Box::new(Typed::<Counter>::new());
-        nodes
-            .push(Node::start(config, sockets, application, Box::new(MemoryStorage::new())).await?);
-    }
-    Ok((nodes, deployment, client_keys))
-}
-
-fn keys(seed: Option<u64>, role: &str, index: usize) -> Result<NodeKeys, Failure> {
-    let Some(seed) = seed else {
-        return Ok(NodeKeys::generate()?);
-    };
-    let derive = |purpose: &str| {
-        let mut hasher = Hasher::new("demo key");
-        hasher.number(seed);
-        hasher.field(role.as_bytes());
-        hasher.count(index);
-        hasher.field(purpose.as_bytes());
-        hasher.finish().0
-    };
-    Ok(NodeKeys::from_seeds(derive("signing"), derive("tls")))
-}
-
-/// Asks until all replicas have executed the same slot, or the time is up.
-async fn settle(client: &Client, replicas: usize) -> Vec<StatusReport> {
-    let end = Instant::now() + AGREEMENT_TIMEOUT;
-    loop {
-        let reports: Vec<_> = client.status(STATUS_TIMEOUT).await.into_values().collect();
-        let slots = reports.iter().map(|report| report.last_executed);
-        let same = slots.clone().min() == slots.max();
-        if (reports.len() == replicas && same) || Instant::now() >= end {
-            return reports;
+    while let Some(stopped) = stops.join_next().await {
+        let (excused, ended) = stopped.map_err(|error| Failure::Failed(error.to_string()))?;
+        if !excused {
+            ended?;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    Ok(())
 }
 
-fn agree(reports: &[StatusReport], replicas: usize) -> bool {
-    let Some(first) = reports.first() else {
-        return false;
-    };
-    let same = |report: &StatusReport| {
-        (report.last_executed, report.state_digest) == (first.last_executed, first.state_digest)
-    };
-    reports.len() == replicas && reports.iter().all(same)
+/// What happens in front of the reader during the load.
+struct Scene<'a> {
+    demo: &'a Demo,
+    bar: &'a ProgressBar,
+    /// The load has ended.
+    over: &'a Cell<bool>,
+}
+
+impl Scene<'_> {
+    fn say(&self, line: &str) {
+        if !self.demo.json {
+            self.bar.suspend(|| println!("{line}"));
+        }
+    }
+
+    async fn until(&self, mut condition: impl FnMut() -> bool) {
+        while !self.over.get() && !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn until_a_third(&self) -> u64 {
+        self.until(|| self.bar.position() >= self.demo.operations / 3).await;
+        self.bar.position()
+    }
+
+    /// Kills the primary once a third of the operations is done.
+    async fn crash(&self, victim: Option<Node>) {
+        let Some(node) = victim else { return };
+        let done = self.until_a_third().await;
+        self.say(&format!("replica {}, the primary, is killed after {done} operations", node.id()));
+        node.crash().await;
+    }
+
+    /// Stops a replica once a third of the operations is done, and starts it with nothing once the others
+    /// can no longer repair it slot by slot: it has to fetch the state. Once more if no donor lied to it.
+    async fn lose_and_fetch(
+        &self,
+        setup: &Setup,
+        mut node: Node,
+        others: watch::Receiver<Option<pbft_app::core::replica::Summary>>,
+    ) -> Result<(Node, u32), Failure> {
+        let id = node.id();
+        let executed = || others.borrow().as_ref().map_or(0, |summary| summary.executed.0);
+        let done = self.until_a_third().await;
+        self.say(&format!("replica {id} is killed after {done} operations and loses its store"));
+        let window = setup.deployment.cluster().constants().window;
+        let mut fetches = 0;
+        loop {
+            let from = executed();
+            node.crash().await;
+            if fetches == 0 {
+                self.until(|| executed() > from + 2 * window).await;
+            }
+            node = setup.start_one(id, History::Lost).await?;
+            fetches += 1;
+            let fetching = node.watch();
+            let level = || {
+                let summary = fetching.borrow();
+                summary.as_ref().is_some_and(|it| it.executed.0 >= from && !it.restoring)
+            };
+            let _ = tokio::time::timeout(FETCH_TIMEOUT, self.until(level)).await;
+            if self.over.get()
+                || fetches >= FETCHES_MAX
+                || !node.findings().borrow().blamed.is_empty()
+            {
+                return Ok((node, fetches));
+            }
+        }
+    }
 }

@@ -8,12 +8,28 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use pbft_app::{Completed, TypedClient};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::service::{Command, Counter};
 use crate::{Failure, Load};
 
+/// What a closed loop is to do.
+pub(crate) struct Plan {
+    pub(crate) operations: u64,
+    /// How long each may take.
+    pub(crate) timeout: Duration,
+    /// When no more are begun, however few were done.
+    pub(crate) until: Option<Instant>,
+    /// What the operation of this index is.
+    pub(crate) command: fn(u64) -> Command,
+    /// Once this is true no more are begun, and those under way have an unknown outcome.
+    pub(crate) stopped: watch::Receiver<bool>,
+}
+
 /// What a closed loop did.
 pub(crate) struct Done {
+    /// The first so many operations were begun.
+    pub(crate) begun: u64,
     pub(crate) committed: u64,
     pub(crate) refused: u64,
     pub(crate) unknown: u64,
@@ -56,28 +72,35 @@ impl Stalls {
     }
 }
 
-/// Runs one caller for each client in `callers` until `operations` were submitted in all.
+/// Runs one caller for each client in `callers` until the plan is done.
 pub(crate) async fn closed_loop(
     callers: Vec<TypedClient<Counter>>,
-    operations: u64,
-    timeout: Duration,
-    command: fn(u64) -> Command,
+    plan: Plan,
     bar: &ProgressBar,
 ) -> Result<Done, Failure> {
+    let Plan { operations, timeout, until, command, stopped } = plan;
     let counts = Arc::new(Counts::default());
     let started = Instant::now();
+    counts.stalls.lock().unwrap_or_else(PoisonError::into_inner).note(started);
     let mut tasks = tokio::task::JoinSet::new();
     for client in callers {
-        let (counts, bar) = (Arc::clone(&counts), bar.clone());
+        let (counts, bar, mut stopped) = (Arc::clone(&counts), bar.clone(), stopped.clone());
         tasks.spawn(async move {
             let mut latencies = Vec::new();
             loop {
+                let before = Instant::now();
+                if *stopped.borrow() || until.is_some_and(|until| before >= until) {
+                    return Ok(latencies);
+                }
                 let index = counts.started.fetch_add(1, Ordering::Relaxed);
                 if index >= operations {
                     return Ok(latencies);
                 }
-                let before = Instant::now();
-                let outcome = client.submit(&command(index), timeout).await;
+                let command = command(index);
+                let outcome = tokio::select! {
+                    outcome = client.submit(&command, timeout) => outcome,
+                    _ = stopped.wait_for(|stopped| *stopped) => Ok(Completed::Unknown),
+                };
                 let counter = match outcome.map_err(|error| error.to_string())? {
                     Completed::Committed(_) => {
                         latencies.push(before.elapsed());
@@ -102,6 +125,7 @@ pub(crate) async fn closed_loop(
     }
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     Ok(Done {
+        begun: read(&counts.started).min(operations),
         committed: read(&counts.committed),
         refused: read(&counts.refused),
         unknown: read(&counts.unknown),
@@ -166,8 +190,16 @@ pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
     let client = crate::client::connect(&load.directory)?;
     let bar = progress(load.operations, load.json);
     let callers = vec![client; load.concurrency];
-    let add = |_| Command::Add(1);
-    let done = closed_loop(callers, load.operations, load.timeout.value, add, &bar).await?;
+    // Nobody stops it, and the end of the channel would.
+    let (_stop, stopped) = watch::channel(false);
+    let plan = Plan {
+        operations: load.operations,
+        timeout: load.timeout.value,
+        until: None,
+        command: |_| Command::Add(1),
+        stopped,
+    };
+    let done = closed_loop(callers, plan, &bar).await?;
     bar.finish_and_clear();
     let report = Report {
         operations: load.operations,

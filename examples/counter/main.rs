@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! cargo run --release --example counter                        # four replicas here, 2000 operations
+//! cargo run --release --example counter -- demo --traitor 0=equivocating_primary
 //! cargo run --release --example counter -- init /tmp/c         # keys and configuration for four hosts
 //! cargo run --release --example counter -- replica /tmp/c/replica-0      # and 1, 2, 3, each in a terminal
 //! cargo run --release --example counter -- add /tmp/c/client-0 5
@@ -24,11 +25,13 @@ use pbft_app::config::duration;
 
 mod client;
 mod demo;
+mod evidence;
 mod history;
 mod load;
 mod replica;
 mod service;
 mod status;
+mod traitor;
 
 /// A replicated counter: an example of pbft.
 #[derive(Parser)]
@@ -38,6 +41,16 @@ struct Arguments {
     command: Option<Command>,
     #[command(flatten)]
     demo: Demo,
+}
+
+impl Arguments {
+    fn shows_traitors(&self) -> bool {
+        match &self.command {
+            None => !self.demo.traitor.is_empty(),
+            Some(Command::Demo(demo)) => !demo.traitor.is_empty(),
+            Some(_) => false,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -50,6 +63,20 @@ enum Command {
     Replica {
         /// The replica's directory, DIR/replica-I
         directory: PathBuf,
+        /// Make it a traitor; an unknown name lists them all
+        #[arg(long, value_name = "NAME[,key=value...]")]
+        traitor: Option<String>,
+    },
+    /// Check a file of evidence against a cluster's keys: 0 proven, 1 not, 2 unreadable
+    Evidence {
+        /// The file, such as DIR/replica-I/evidence/0-pre-prepare-view0-slot1.evidence
+        file: PathBuf,
+        /// The cluster file, DIR/cluster.toml
+        #[arg(long)]
+        cluster: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Add an amount and print the value after it
     Add {
@@ -100,6 +127,9 @@ struct Demo {
     /// Kill the primary in the middle of the load
     #[arg(long)]
     crash_primary: bool,
+    /// Make replica I a traitor; may be repeated, all of them then conspire
+    #[arg(long, value_name = "I=NAME[,key=value...]")]
+    traitor: Vec<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -198,8 +228,10 @@ impl From<pbft_app::NodeError> for Failure {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // A demonstration says itself what its traitors come to; their victims would say it a hundred times.
+    let level = if arguments.shows_traitors() { "error" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("PBFT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -233,7 +265,10 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         None => demo::run(&arguments.demo).await,
         Some(Command::Demo(demo)) => demo::run(&demo).await,
         Some(Command::Init(init)) => replica::init(&init),
-        Some(Command::Replica { directory }) => replica::run(&directory).await,
+        Some(Command::Replica { directory, traitor }) => {
+            replica::run(&directory, traitor.as_deref()).await
+        }
+        Some(Command::Evidence { file, cluster, json }) => evidence::run(&file, &cluster, json),
         Some(Command::Add { directory, amount, timeout }) => {
             client::add(&directory, amount, timeout.value).await
         }

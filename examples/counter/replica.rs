@@ -7,6 +7,7 @@ use pbft_app::{
     History, MemoryStorage, Node, NodeConfig, NodeKeys, Plan, ReplicaDirectory, ReplicaSockets,
     Typed,
 };
+use pbft_sim::traitor::Controller;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::service::Counter;
@@ -42,7 +43,8 @@ pub(crate) fn init(init: &Init) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) async fn run(directory: &Path) -> Result<(), Failure> {
+pub(crate) async fn run(directory: &Path, traitor: Option<&str>) -> Result<(), Failure> {
+    let spec = traitor.map(crate::traitor::parse).transpose()?;
     let opened = ReplicaDirectory::open(directory)?;
     let failed =
         |error: std::io::Error| Failure::Failed(format!("cannot wait for signals: {error}"));
@@ -55,6 +57,15 @@ pub(crate) async fn run(directory: &Path) -> Result<(), Failure> {
     let entry = *entry.ok_or_else(|| Failure::Usage(format!("replica {id} is not listed")))?;
     let sockets = ReplicaSockets::bind(entry.peer_address, entry.client_address)
         .map_err(pbft_app::ConfigurationError::from)?;
+    let hook = match &spec {
+        Some(spec) => {
+            let (seed, alone) = (crate::traitor::clock_seed(), Controller::default());
+            let hook = crate::traitor::hook(spec, id, &deployment, opened.keys(), seed, alone)?;
+            eprintln!("{}", crate::traitor::announcement(id, spec));
+            Some(hook)
+        }
+        None => None,
+    };
     // The last thing before the first vote, after everything that could still refuse the start.
     let started_before = opened.mark_started()?;
     let history = if started_before { History::Lost } else { History::Fresh };
@@ -71,10 +82,14 @@ pub(crate) async fn run(directory: &Path) -> Result<(), Failure> {
         id,
         keys: NodeKeys::load(directory)?,
         history,
+        evidence: Some(opened.evidence_path()),
     };
-    let application = Box::new(Typed::<Counter>::new());
-    let mut node =
-        Node::start(config, sockets, application, Box::new(MemoryStorage::new())).await?;
+    let (application, storage) =
+        (Box::new(Typed::<Counter>::new()), Box::new(MemoryStorage::new()));
+    let mut node = match hook {
+        None => Node::start(config, sockets, application, storage).await?,
+        Some(hook) => Node::start_with_hook(config, sockets, application, storage, hook).await?,
+    };
     println!("ready {}", node.client_address());
     // Somebody may be waiting for this line on a pipe.
     let _ = std::io::stdout().flush();

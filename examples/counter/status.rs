@@ -9,6 +9,7 @@ use pbft_app::{Client, ClientDirectory};
 use serde::Serialize;
 
 use crate::Failure;
+use crate::evidence::Conviction;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -30,6 +31,7 @@ pub(crate) struct Status {
     view_change_cause: Option<String>,
     transferring: Option<bool>,
     evidence: Option<u64>,
+    convictions: Option<Vec<Conviction>>,
     version: Option<String>,
 }
 
@@ -47,6 +49,8 @@ impl Status {
             view_change_cause: report.map(|report| report.view_change_cause.as_str().to_owned()),
             transferring: report.map(|report| report.transferring),
             evidence: report.map(|report| report.evidence),
+            convictions: report
+                .map(|report| report.convictions.iter().map(Conviction::new).collect()),
             version: report.map(|report| report.version.map(|part| part.to_string()).join(".")),
         }
     }
@@ -92,6 +96,9 @@ pub(crate) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
             remarks.join("; "),
         );
         println!("{}", line.trim_end());
+        for conviction in status.convictions.iter().flatten() {
+            println!("         convicts {conviction}");
+        }
     }
     Ok(())
 }

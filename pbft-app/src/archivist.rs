@@ -38,6 +38,9 @@ pub(crate) enum Task {
     Serve { peer: ReplicaId, ask: Ask },
     /// A donor sent a part.
     Take { donor: ReplicaId, part: Part },
+    /// Go back to the latest stable snapshot, as after a restart, and say whether there is one.
+    #[cfg(feature = "fault-injection")]
+    GoBack { stable: Sequence, answer: Sender<bool> },
 }
 
 /// Asks and parts that may wait here; more are dropped, and asked for again.
@@ -188,6 +191,35 @@ impl Worker {
                     transfer.on_part(now, donor, part, actions);
                 }
             }
+            #[cfg(feature = "fault-injection")]
+            Task::GoBack { stable, answer } => {
+                let _ = answer.send(self.go_back(stable));
+            }
+        }
+    }
+
+    /// Gives the executor the latest stable snapshot, unless another is on its way there.
+    #[cfg(feature = "fault-injection")]
+    fn go_back(&mut self, stable: Sequence) -> bool {
+        self.archive.stable(stable, self.now());
+        let Some(snapshot) = self.archive.latest_stable().filter(|_| !self.installing).cloned()
+        else {
+            return false;
+        };
+        self.transfer = None;
+        self.archive.resume(snapshot.clone());
+        self.restore(Box::new(snapshot));
+        true
+    }
+
+    fn restore(&mut self, snapshot: Box<Snapshot>) {
+        self.installing = true;
+        let gone = match &self.executor {
+            Some(executor) => executor.send(Command::Restore(snapshot)).is_err(),
+            None => true,
+        };
+        if gone {
+            self.executor = None;
         }
     }
 
@@ -205,14 +237,7 @@ impl Worker {
                     let progress = self.transfer.take().map(|it| it.progress()).unwrap_or_default();
                     let (replica, sequence) = (self.id, snapshot.sequence);
                     tracing::info!(%replica, %sequence, ?progress, "state transferred");
-                    self.installing = true;
-                    let gone = match &self.executor {
-                        Some(executor) => executor.send(Command::Restore(snapshot)).is_err(),
-                        None => true,
-                    };
-                    if gone {
-                        self.executor = None;
-                    }
+                    self.restore(snapshot);
                 }
             }
         }
@@ -220,5 +245,6 @@ impl Worker {
 
     fn blame(&self, donor: ReplicaId, fault: PartFault) {
         tracing::warn!(replica = %self.id, %donor, %fault, "a donor lied during state transfer");
+        self.tell(Event::Blamed(donor));
     }
 }

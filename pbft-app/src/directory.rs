@@ -206,6 +206,11 @@ impl ReplicaDirectory {
     pub fn deployment(&self) -> &Deployment {
         &self.deployment
     }
+
+    /// Where evidence that it keeps is written.
+    pub fn evidence_path(&self) -> PathBuf {
+        self.path.join("evidence")
+    }
 }
 
 /// A client's directory.

@@ -53,6 +53,8 @@ pub(crate) enum Event {
     Digest { client: ClientId, executed: Sequence, digest: Digest },
     /// A frame of a state transfer, for a peer.
     Transfer { peer: ReplicaId, frame: Bytes },
+    /// This donor gave out a wrong part of a snapshot.
+    Blamed(ReplicaId),
     /// The state cannot go on.
     Failed(NodeError),
 }

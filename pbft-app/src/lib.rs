@@ -29,6 +29,14 @@
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+/// The feature `fault-injection` is off unless asked for: without it nobody can put a hook into a node.
+///
+/// ```compile_fail
+/// let start = pbft_app::Node::start_with_hook;
+/// ```
+#[cfg(all(doctest, not(feature = "fault-injection")))]
+pub struct DefaultOff;
+
 pub mod application;
 mod archivist;
 pub mod client;
@@ -36,6 +44,9 @@ pub mod config;
 pub mod directory;
 pub mod error;
 mod executor;
+mod fault_injection;
+pub mod findings;
+mod host;
 pub mod keys;
 pub mod node;
 pub mod storage;
@@ -45,6 +56,7 @@ pub use client::{Client, ClientConfig, Completed, Refused, Submitted, TypedClien
 pub use config::{Deployment, ReplicaEntry, Timeouts};
 pub use directory::{ClientDirectory, Numbers, Plan, ReplicaDirectory, init};
 pub use error::{ConfigurationError, NodeError};
+pub use findings::Findings;
 pub use keys::{NodeKeys, PublicKeys};
 pub use node::{History, Node, NodeConfig};
 pub use pbft_core as core;

@@ -27,7 +27,9 @@ use crate::wire;
 mod client;
 mod view;
 
-pub use client::{Answer, ClientMessage, Outcome, Refusal, ReplicaMessage, Reply, Report, Text};
+pub use client::{
+    Answer, ClientMessage, Convictions, Outcome, Refusal, ReplicaMessage, Reply, Report, Text,
+};
 pub use view::{BodyName, Fetch, NewView, SignedViewChange, ViewChange};
 
 /// One or more operations of one client, in order, in one packed buffer.

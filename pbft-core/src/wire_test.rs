@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::certificate::{CommitCertificate, PreparedCertificate, Signatures, StableProof};
-use crate::crypto::Hasher;
-use crate::evidence::Evidence;
+use crate::crypto::{Hasher, Kind};
+use crate::evidence::{Evidence, Subject};
 use crate::message::*;
 use crate::types::*;
 
@@ -113,6 +113,11 @@ fn evidence(evidence: Option<Evidence>) -> Message {
     Message::Evidence(Arc::new(evidence.unwrap()))
 }
 
+fn subject(replica: u32, kind: Kind, view: u64, sequence: u64) -> Subject {
+    let (view, sequence) = (View(view), Sequence(sequence));
+    Subject { replica: ReplicaId(replica), kind, view, sequence }
+}
+
 fn reply(answer: Answer) -> ReplicaMessage {
     let (client, number, digest) = (ClientId(1), RequestNumber(6), Digest([2; 32]));
     ReplicaMessage::Reply(Reply { client, number, digest, answer, view: View(3) })
@@ -135,6 +140,10 @@ fn answers() -> [ReplicaMessage; 5] {
         view_change_cause: Text::new("why"),
         transferring: true,
         evidence: 7,
+        convictions: Convictions::new([
+            subject(0, Kind::PrePrepare, 1, 2),
+            subject(0, Kind::NewView, 3, 0),
+        ]),
         version: [1, 2, 3],
     };
     [
@@ -234,7 +243,7 @@ const GOLDEN: [(usize, &str); 22] = [
     (59, "885c7e7c1e1f7e2f"),
     (59, "f53f0d119f8f73b1"),
     (14, "f468560b906458e7"),
-    (97, "59b852ffafcb5962"),
+    (143, "3be8b100cc604b9d"),
     (6, "a3a90eee90ecdffc"),
 ];
 
@@ -322,5 +331,37 @@ proptest! {
         if let Ok(message) = decode::<ReplicaMessage>(&frame) {
             prop_assert_eq!(encode(&message), frame);
         }
+    }
+}
+
+#[test]
+fn convictions_leave_room_for_every_replica_and_have_one_encoding() {
+    let many = (0..40).map(|slot| subject(0, Kind::Commit, 0, slot));
+    let list = Convictions::new(many.chain([subject(3, Kind::ViewChange, 5, 0)]));
+    assert_eq!(list.iter().count(), Convictions::MAX);
+    assert_eq!(list.iter().last(), Some(&subject(3, Kind::ViewChange, 5, 0)));
+    assert_eq!(decode::<Convictions>(&encode(&list)), Ok(list));
+    let two = [subject(0, Kind::Commit, 0, 1), subject(0, Kind::Commit, 0, 2)];
+    let good = encode(&Convictions::new(two)).to_vec();
+    assert!(decode::<Convictions>(&good).is_ok());
+    // Version and count, then two subjects of 21 bytes: each with another slot, kind, or order.
+    let (first, second) = (6..27, 27..48);
+    let mut turned = good[..6].to_vec();
+    turned.extend_from_slice(&good[second.clone()]);
+    turned.extend_from_slice(&good[first.clone()]);
+    let mut twice = good.clone();
+    twice.copy_within(first, second.start);
+    let mut status = good.clone();
+    status[10] = Kind::Status as u8;
+    let mut none = good.clone();
+    none[10] = 0;
+    let mut too_many = good[..6].to_vec();
+    too_many[2] = 17;
+    for slot in 0..17 {
+        let one = encode(&Convictions::new([subject(0, Kind::Commit, 0, slot)]));
+        too_many.extend_from_slice(&one[6..]);
+    }
+    for bad in [turned, twice, status, none, too_many] {
+        assert_eq!(decode::<Convictions>(&bad), Err(WireError::Malformed));
     }
 }

@@ -100,6 +100,15 @@ pub enum FromPeer {
     Part(Part),
 }
 
+/// A frame of a peer that went no further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub rejection: Rejection,
+    /// What convicts its signer, if it can be shown who that is: a message of its own for the replica.
+    pub evidence: Option<Box<Verified>>,
+}
+
 /// What a client asks, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "moved once, from here into the replica")]
@@ -127,10 +136,22 @@ impl Gate {
     /// Passes a frame from a peer, if `replica` has use for it and it holds.
     ///
     /// # Errors
-    /// Why not.
-    pub fn pass_peer(&mut self, replica: &Replica, frame: &[u8]) -> Result<FromPeer, Rejection> {
+    /// Why not, and whom that convicts.
+    pub fn pass_peer(&mut self, replica: &Replica, frame: &[u8]) -> Result<FromPeer, Refused> {
         let outcome = self.check_peer(replica, frame);
-        self.count(outcome)
+        self.count(outcome).map_err(|rejection| {
+            let evidence = match rejection {
+                Rejection::Forgery(_) => self.convict(frame),
+                _ => None,
+            };
+            Refused { rejection, evidence }
+        })
+    }
+
+    /// Decodes a second time, so that what holds is never copied.
+    fn convict(&mut self, frame: &[u8]) -> Option<Box<Verified>> {
+        let message = wire::decode(frame).ok()?;
+        signed::void(&self.cluster, &*self.verifier, &mut self.cache, &message).map(Box::new)
     }
 
     /// Passes a frame from the client at the other end of its connection.

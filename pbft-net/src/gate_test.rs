@@ -63,8 +63,8 @@ fn what_no_correct_peer_sends_is_malice_with_a_name_and_a_count() {
         (commit(&cluster("another"), 1), "bad_signature"),
     ];
     for (frame, name) in &cases {
-        let rejection = gate.pass_peer(&replica, frame).unwrap_err();
-        assert!(rejection.is_malice());
+        let Refused { rejection, evidence } = gate.pass_peer(&replica, frame).unwrap_err();
+        assert!(rejection.is_malice() && evidence.is_none());
         assert_eq!(rejection.name(), *name);
     }
     assert_eq!(gate.counts().values().sum::<u64>(), 8);
@@ -85,7 +85,7 @@ fn what_is_replayed_or_far_ahead_is_dropped_before_its_signature_is_paid_for() {
     // Its signature does not even hold; nobody looks.
     *far.last_mut().unwrap() ^= 1;
     for frame in [good, far] {
-        let rejection = gate.pass_peer(&replica, &frame).unwrap_err();
+        let Refused { rejection, .. } = gate.pass_peer(&replica, &frame).unwrap_err();
         assert!(!rejection.is_malice(), "an honest peer may send this: {rejection}");
     }
     assert_eq!(gate.counts()["unneeded"], 2);
@@ -103,4 +103,23 @@ fn a_client_speaks_for_itself_only() {
     // A vote on the client port is no client message.
     let vote = commit(&cluster("here"), 1);
     assert!(gate.pass_client(&replica, ClientId(0), &vote).unwrap_err().is_malice());
+}
+
+#[test]
+fn what_its_signer_did_sign_and_no_correct_replica_does_convicts_it() {
+    let (mut gate, replica) = edge();
+    let cluster = cluster("here");
+    // The primary prepares its own proposal.
+    let vote = Vote { view: View(0), sequence: Sequence(1), digest: Digest([1; 32]) };
+    let signed = sign(&cluster, &key(1, 0), ReplicaId(0), Statement::Prepare(vote));
+    let frame = wire::encode(&Message::Statement(signed)).to_vec();
+    let refused = gate.pass_peer(&replica, &frame).unwrap_err();
+    assert_eq!(refused.rejection.name(), "prepare_by_primary");
+    let evidence = refused.evidence.unwrap();
+    let Message::Evidence(evidence) = evidence.message() else { panic!("it is evidence") };
+    assert_eq!(evidence.subject().replica, ReplicaId(0));
+    // In its name, by another: that convicts nobody.
+    let forged = sign(&cluster, &key(1, 3), ReplicaId(0), Statement::Prepare(vote));
+    let frame = wire::encode(&Message::Statement(forged)).to_vec();
+    assert_eq!(gate.pass_peer(&replica, &frame).unwrap_err().evidence, None);
 }

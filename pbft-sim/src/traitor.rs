@@ -1,7 +1,7 @@
 //! Traitors: honest replicas with a function on what they hear and do.
 //!
 //! Every behaviour has a name and a file of its own under `traitor/`; [`names`] lists them. The same objects
-//! run in the simulator ([`crate::Simulation::with_traitors`]) and on real nodes over QUIC (`pbft-app` with
+//! run in the simulator ([`crate::Options::with_traitors`]) and on real nodes over QUIC (`pbft-app` with
 //! its feature `fault-injection`), because all they touch is the hook between a replica and its host.
 //!
 //! ```
@@ -69,7 +69,7 @@ mod vc_liar_omits;
 mod vc_spammer;
 mod vc_two_faces;
 
-pub use catalogue::{describe, names};
+pub use catalogue::{describe, does, names};
 pub use controller::Controller;
 pub use notes::Notes;
 pub use spec::{Spec, SpecError};

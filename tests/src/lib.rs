@@ -112,8 +112,14 @@ impl Cluster {
 
     /// Starts one replica and waits until it is ready.
     pub fn start_replica(&mut self, id: usize) {
+        self.start_replica_with(id, &[]);
+    }
+
+    /// Starts one replica with more arguments and waits until it is ready.
+    pub fn start_replica_with(&mut self, id: usize, arguments: &[&str]) {
         let mut child = Command::new(binary())
             .args(["replica", &self.path(&format!("replica-{id}"))])
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

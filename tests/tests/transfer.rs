@@ -26,6 +26,7 @@ async fn node(deployment: &Deployment, id: u32, keys: NodeKeys, sockets: Replica
         id: ReplicaId(id),
         keys,
         history: History::Fresh,
+        evidence: None,
     };
     let application = Box::new(Paged::new(PAGES));
     Node::start(config, sockets, application, Box::new(MemoryStorage::new())).await.unwrap()

@@ -11,6 +11,8 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 
 use super::Request;
+use crate::crypto::Kind;
+use crate::evidence::Subject;
 use crate::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, View};
 use crate::wire;
 
@@ -213,6 +215,91 @@ impl<Context> Decode<Context> for Text {
 }
 wire::borrow_decode!(Text);
 
+/// Whom a replica has convicted, and of what: at most [`Convictions::MAX`] subjects, each once, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Convictions(Vec<Subject>);
+
+impl Convictions {
+    /// The most subjects of it.
+    pub const MAX: usize = 16;
+
+    /// What of `subjects` has room: as many of each replica as of any other, so that one that convicts
+    /// itself over and over hides nobody.
+    pub fn new(subjects: impl IntoIterator<Item = Subject>) -> Self {
+        let mut subjects: Vec<Subject> = subjects.into_iter().collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        let (mut rank, mut last) = (0_usize, None);
+        let mut ranked: Vec<(usize, Subject)> = Vec::with_capacity(subjects.len());
+        for subject in subjects {
+            rank = if last == Some(subject.replica) { rank + 1 } else { 0 };
+            last = Some(subject.replica);
+            ranked.push((rank, subject));
+        }
+        ranked.sort_unstable();
+        ranked.truncate(Self::MAX);
+        let mut kept: Vec<Subject> = ranked.into_iter().map(|(_, subject)| subject).collect();
+        kept.sort_unstable();
+        Convictions(kept)
+    }
+
+    /// The subjects, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Subject> {
+        self.0.iter()
+    }
+}
+
+/// The kinds of which evidence can be.
+const CONVICTING: [Kind; 6] = [
+    Kind::PrePrepare,
+    Kind::Prepare,
+    Kind::Commit,
+    Kind::Checkpoint,
+    Kind::ViewChange,
+    Kind::NewView,
+];
+
+/// Bytes of one subject: replica, kind, view, sequence.
+const SUBJECT_BYTES: usize = 4 + 1 + 8 + 8;
+
+impl Encode for Convictions {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        wire::encode_count(self.0.len(), encoder)?;
+        for Subject { replica, kind, view, sequence } in &self.0 {
+            replica.encode(encoder)?;
+            (*kind as u8).encode(encoder)?;
+            view.encode(encoder)?;
+            sequence.encode(encoder)?;
+        }
+        Ok(())
+    }
+}
+
+impl<Context> Decode<Context> for Convictions {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let count = wire::decode_count(decoder, SUBJECT_BYTES)?;
+        if count > Self::MAX {
+            return Err(wire::malformed());
+        }
+        let mut subjects: Vec<Subject> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let replica = ReplicaId::decode(decoder)?;
+            let number = u8::decode(decoder)?;
+            let kind = CONVICTING.into_iter().find(|kind| *kind as u8 == number);
+            let kind = kind.ok_or_else(wire::malformed)?;
+            let (view, sequence) = (View::decode(decoder)?, Sequence::decode(decoder)?);
+            let subject = Subject { replica, kind, view, sequence };
+            // Ascending, so that one list has one encoding.
+            if subjects.last().is_some_and(|last| *last >= subject) {
+                return Err(wire::malformed());
+            }
+            subjects.push(subject);
+        }
+        Ok(Convictions(subjects))
+    }
+}
+wire::borrow_decode!(Convictions);
+
 /// A replica's status for people and tools.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Report {
@@ -236,6 +323,8 @@ pub struct Report {
     pub transferring: bool,
     /// How many pieces of evidence it holds.
     pub evidence: u64,
+    /// Whom it convicts, and of what; not all, if there are many.
+    pub convictions: Convictions,
     /// Version of its software: major, minor, patch.
     pub version: [u16; 3],
 }

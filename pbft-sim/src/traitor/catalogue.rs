@@ -142,6 +142,11 @@ pub(super) fn find(name: &str) -> Option<&'static Entry> {
     ENTRIES.iter().find(|entry| entry.name == name)
 }
 
+/// What the traitor of this name does.
+pub fn does(name: &str) -> Option<&'static str> {
+    find(name).map(|entry| entry.does)
+}
+
 /// A list of all traitors and what they do, for people.
 pub fn describe() -> String {
     let mut text = String::new();

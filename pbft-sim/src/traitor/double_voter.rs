@@ -1,4 +1,5 @@
-//! Votes for every digest it sees, first towards whoever said it, then towards everyone, and twice.
+//! Votes for every digest it sees, first towards whoever said it, then towards everyone, and twice; where an ally
+//! has split a slot, at once and towards each side for its own digest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,6 +31,20 @@ fn vote_for(world: &mut World<'_>, to: ReplicaId, vote: Vote) {
     world.say(To::One(to), Statement::Commit(vote), None);
 }
 
+/// Supports an ally's split: towards each side the digest that it was shown. Says whether there is one.
+fn split(world: &mut World<'_>, vote: Vote) -> bool {
+    let controller = world.kit.controller.clone();
+    for to in world.others() {
+        // An ally counts on the even side, wherever it stands: that is what the primary itself accepts.
+        let side = if controller.is_ally(to) { ReplicaId(0) } else { to };
+        match controller.planned(vote.view, vote.sequence, side) {
+            Some(digest) => vote_for(world, to, Vote { digest, ..vote }),
+            None => return false,
+        }
+    }
+    true
+}
+
 impl Behaviour for DoubleVoter {
     fn hear(
         &mut self,
@@ -44,6 +59,7 @@ impl Behaviour for DoubleVoter {
             && signed.sender != world.me()
             && let Some(vote) = vote_in(&signed.statement)
             && self.answered.insert((vote, signed.sender))
+            && !split(world, vote)
         {
             vote_for(world, signed.sender, vote);
             if self.answered.len() > SEEN_MAX {

@@ -86,6 +86,12 @@ impl Spec {
         &self.names
     }
 
+    /// What it does, in words.
+    pub fn does(&self) -> String {
+        let each = self.names.iter().filter_map(|name| catalogue::does(name));
+        each.collect::<Vec<_>>().join("; by turns ")
+    }
+
     pub(super) fn settings(&self) -> Settings {
         Settings(self.settings.clone())
     }

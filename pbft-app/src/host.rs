@@ -1,0 +1,413 @@
+//! The loop of a node: network, gate, core, journal and executor around one replica.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant as Clock, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use pbft_core::application::Application;
+use pbft_core::cluster::Cluster;
+use pbft_core::crypto::Ed25519Signer;
+use pbft_core::evidence::Evidence;
+use pbft_core::limits::Limits;
+use pbft_core::message::{Convictions, Message, ReplicaMessage, Report, Statement, Text};
+use pbft_core::replica::{Action, Input, Record, Replica, Summary, To, Verdict, ViewEntered};
+use pbft_core::signed::sign_message;
+use pbft_core::state::ReplicatedState;
+use pbft_core::types::{ClientId, Digest, Instant, ReplicaId, Sequence, Time, WallTime};
+use pbft_core::wire;
+use pbft_net::gate::{FromClient, FromPeer, Gate, Refused};
+use pbft_net::{
+    Lane, Network, Node as Peer, Received, ReplicaNetworkConfig, ReplicaSockets, TlsKey,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::archivist::Task;
+use crate::error::{ConfigurationError, NodeError};
+use crate::executor::{Command, Event, Executor};
+use crate::fault_injection::Installed;
+use crate::findings::{Findings, Keeper};
+use crate::node::{History, NodeConfig, VERSION};
+use crate::storage::Storage;
+
+/// How a node is to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    Clean,
+    Crash,
+}
+
+/// What whoever started the node can see.
+pub(crate) struct Publish {
+    pub(crate) summary: watch::Sender<Option<Summary>>,
+    pub(crate) findings: watch::Sender<Findings>,
+}
+
+/// Inputs for the replica, each with the peer whose link brought it, if one did.
+pub(crate) type Inputs = VecDeque<(Option<ReplicaId>, Input)>;
+
+/// Everything the loop owns.
+pub(crate) struct Host {
+    pub(crate) id: ReplicaId,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) limits: Limits,
+    signer: Ed25519Signer,
+    pub(crate) replica: Replica,
+    pub(crate) hook: Installed,
+    gate: Gate,
+    pub(crate) network: Network,
+    storage: Box<dyn Storage>,
+    /// Something was appended to the journal that is not committed yet.
+    pub(crate) appended: bool,
+    pub(crate) executor: Executor,
+    events: mpsc::UnboundedReceiver<Event>,
+    started: Clock,
+    keeper: Keeper,
+    publish: watch::Sender<Option<Summary>>,
+}
+
+impl Host {
+    pub(crate) fn new(
+        config: NodeConfig,
+        sockets: ReplicaSockets,
+        application: Box<dyn Application>,
+        storage: Box<dyn Storage>,
+        publish: Publish,
+        hook: Installed,
+    ) -> Result<Host, NodeError> {
+        let NodeConfig { deployment, id, keys, history, limits, evidence } = config;
+        let cluster = Arc::clone(deployment.cluster());
+        let make = match history {
+            History::Fresh => Replica::new,
+            History::Lost => Replica::with_lost_store,
+        };
+        let replica =
+            make(id, Arc::clone(&cluster), limits.clone()).map_err(ConfigurationError::from)?;
+        let state = ReplicatedState::new(Arc::clone(&cluster), application);
+        let (executor, events) = Executor::start(id, &cluster, state)?;
+        let tls_key = TlsKey::from_seed(keys.tls_seed()).map_err(ConfigurationError::from)?;
+        let network = Network::replica(
+            sockets,
+            ReplicaNetworkConfig {
+                id,
+                tls_key,
+                members: deployment.peer_members(),
+                clients: deployment.clients().iter().map(|keys| keys.tls).collect(),
+                identity: deployment.identity(),
+                limits: pbft_net::NetLimits::default(),
+            },
+        )
+        .map_err(ConfigurationError::from)?;
+        Ok(Host {
+            id,
+            gate: Gate::new(Arc::clone(&cluster), Box::new(deployment.verifier().clone())),
+            cluster,
+            limits,
+            signer: keys.signer(),
+            replica,
+            hook,
+            network,
+            storage,
+            appended: false,
+            executor,
+            events,
+            started: Clock::now(),
+            keeper: Keeper::new(id, evidence, publish.findings),
+            publish: publish.summary,
+        })
+    }
+
+    pub(crate) async fn run(
+        mut self,
+        mut stopped: oneshot::Receiver<Stop>,
+    ) -> Result<(), NodeError> {
+        self.hook.announce(self.id);
+        self.drive(None, Input::Start)?;
+        loop {
+            let alarm = self.replica.deadline();
+            tokio::select! {
+                // What has arrived is read before a timer fires: after a pause the backlog says whether
+                // anything was late at all (PITFALLS E9).
+                biased;
+                stop = &mut stopped => {
+                    if matches!(stop, Ok(Stop::Crash)) {
+                        return Ok(());
+                    }
+                    break;
+                }
+                Some(event) = self.events.recv() => self.on_event(event)?,
+                received = self.network.receive() => self.on_received(received)?,
+                () = sleep_until(self.started, alarm) => self.drive(None, Input::Wake)?,
+                () = sleep_until(self.started, self.hook.deadline()) => self.wake_hook()?,
+            }
+        }
+        self.network.close().await;
+        Ok(())
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time { instant: Instant(micros(self.started.elapsed())), wall: WallTime(micros(wall)) }
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), NodeError> {
+        match event {
+            Event::Input(input) => self.drive(None, input)?,
+            Event::Reply { client, frame } => self.tell(client, frame)?,
+            Event::Digest { client, executed, digest } => self.report(client, executed, digest),
+            Event::Transfer { peer, frame } => self.hand(peer, frame)?,
+            Event::Blamed(donor) => self.keeper.blame(donor),
+            Event::Failed(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn on_received(&mut self, received: Received) -> Result<(), NodeError> {
+        match received {
+            Received::Up(Peer::Replica(peer)) => {
+                tracing::info!(replica = %self.id, %peer, "peer connected");
+                self.check_time_outs(peer);
+                self.drive(Some(peer), Input::Connected(peer))
+            }
+            Received::Down(Peer::Replica(peer)) => {
+                tracing::info!(replica = %self.id, %peer, "peer disconnected");
+                Ok(())
+            }
+            Received::Up(Peer::Client(_)) | Received::Down(Peer::Client(_)) => Ok(()),
+            Received::Frames { from: Peer::Replica(peer), frames } => {
+                self.on_peer_frames(peer, &frames)
+            }
+            Received::Frames { from: Peer::Client(client), frames } => {
+                self.on_client_frames(client, &frames)
+            }
+        }
+    }
+
+    /// A time-out below what a request takes over these links suspects every primary.
+    fn check_time_outs(&self, peer: ReplicaId) {
+        let Some(round_trip) = self.network.round_trip(Peer::Replica(peer)) else { return };
+        if let Some(needed) = longer_timeout(self.limits.view_timeout, round_trip) {
+            tracing::warn!(
+                replica = %self.id, %peer, ?round_trip, view_timeout = ?self.limits.view_timeout,
+                "view_timeout is below eight round trips to this peer: set at least {needed:?} in cluster.toml, or views will change without a fault"
+            );
+        }
+    }
+
+    fn on_peer_frames(&mut self, peer: ReplicaId, frames: &[Bytes]) -> Result<(), NodeError> {
+        for frame in frames {
+            match self.gate.pass_peer(&self.replica, frame) {
+                Ok(FromPeer::Protocol(verified)) => {
+                    self.drive(Some(peer), Input::Deliver(verified))?;
+                }
+                Ok(FromPeer::Ask(ask)) => self.executor.archivist().give(Task::Serve { peer, ask }),
+                Ok(FromPeer::Part(part)) => {
+                    self.executor.archivist().give(Task::Take { donor: peer, part });
+                }
+                Err(refused) if refused.rejection.is_malice() => {
+                    return self.on_refused(peer, refused);
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn on_refused(&mut self, peer: ReplicaId, refused: Refused) -> Result<(), NodeError> {
+        let Refused { rejection, evidence } = refused;
+        tracing::warn!(replica = %self.id, %peer, %rejection, "refused, connection closed");
+        self.network.penalize(Peer::Replica(peer), rejection.name());
+        if let Some(evidence) = evidence {
+            self.drive(Some(peer), Input::Deliver(*evidence))?;
+        }
+        // Its primary signed it, so it is worth a view.
+        match rejection.void_new_view() {
+            Some(view) => self.drive(Some(peer), Input::VoidNewView(view)),
+            None => Ok(()),
+        }
+    }
+
+    fn on_client_frames(&mut self, client: ClientId, frames: &[Bytes]) -> Result<(), NodeError> {
+        for frame in frames {
+            match self.gate.pass_client(&self.replica, client, frame) {
+                Ok(FromClient::Request(verified)) => self.drive(None, Input::Deliver(verified))?,
+                Ok(FromClient::Query) => self.executor.give(Command::Report { client }),
+                Err(rejection) if rejection.is_malice() => {
+                    tracing::warn!(replica = %self.id, %client, %rejection, "refused, connection closed");
+                    self.network.penalize(Peer::Client(client), rejection.name());
+                    return Ok(());
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the replica an input, which came by the link of `from` if that is a peer, and carries out
+    /// everything that follows from it.
+    pub(crate) fn drive(&mut self, from: Option<ReplicaId>, input: Input) -> Result<(), NodeError> {
+        self.drive_all(VecDeque::from([(from, input)]))
+    }
+
+    pub(crate) fn drive_all(&mut self, mut inputs: Inputs) -> Result<(), NodeError> {
+        let mut actions = Vec::new();
+        loop {
+            while let Some((from, input)) = inputs.pop_front() {
+                let now = self.now();
+                for input in self.hear(now, from, input, &mut inputs)? {
+                    let verdict = self.replica.step(now, input, &mut actions);
+                    if let Verdict::Refused(misbehavior) = verdict {
+                        tracing::warn!(replica = %self.id, ?misbehavior, "a peer broke the protocol");
+                    }
+                    for action in actions.drain(..) {
+                        self.act(action, &mut inputs)?;
+                    }
+                }
+            }
+            if !std::mem::take(&mut self.appended) {
+                break;
+            }
+            // One commit for everything that was appended, however many slots it is for.
+            inputs.push_back((None, Input::Durable(self.storage.commit()?)));
+        }
+        self.publish.send_replace(Some(self.replica.summary()));
+        Ok(())
+    }
+
+    pub(crate) fn perform(&mut self, action: Action, inputs: &mut Inputs) -> Result<(), NodeError> {
+        match action {
+            Action::Persist { id, record } => {
+                if let Record::Stable(proof) = &record {
+                    self.executor.archivist().give(Task::Stable(proof.sequence()));
+                }
+                self.storage.append(id, record)?;
+                self.appended = true;
+            }
+            Action::Say { to, statement, batch } => {
+                let own = (to == To::All || to == To::One(self.id))
+                    && !matches!(statement, Statement::Status(_) | Statement::Fetch(_));
+                let verified = sign_message(&self.cluster, &self.signer, self.id, statement, batch);
+                self.send(to, verified.message());
+                if own {
+                    inputs.push_back((None, Input::Deliver(verified)));
+                }
+            }
+            Action::Relay { to, message } => self.send(to, &message),
+            Action::Execute { sequence, batch, view } => {
+                self.executor.give(Command::Execute { sequence, batch, view });
+            }
+            Action::Snapshot { .. } => self.executor.give(Command::Snapshot),
+            Action::Answer { client, number, digest, view } => {
+                self.executor.give(Command::Answer { client, number, digest, view });
+            }
+            Action::Busy { client, number } => {
+                self.send_client(client, wire::encode(&ReplicaMessage::Busy(number)));
+            }
+            Action::Discard { below } => self.storage.discard(below)?,
+            Action::Restore { proof } => {
+                let sequence = proof.sequence();
+                tracing::info!(replica = %self.id, %sequence, "behind: state transfer wanted");
+                self.executor.archivist().give(Task::Restore(proof));
+            }
+            Action::Diverged { after, sequence, own, agreed } => {
+                self.keeper.diverged();
+                tracing::error!(
+                    replica = %self.id, %after, %sequence, %own, %agreed,
+                    "own state is wrong: it was right at the first slot named and is not at the second"
+                );
+            }
+            Action::ViewEntered(event) => log_view(self.id, &event),
+            Action::Accuse(evidence) => self.keeper.keep(evidence),
+            Action::Halt(halt) => {
+                // The last that anyone sees of it says why.
+                self.publish.send_replace(Some(self.replica.summary()));
+                return Err(NodeError::Halted(halt));
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes once and shares the bytes with every receiver. Votes never wait behind bodies.
+    fn send(&self, to: To, message: &Message) {
+        let lane = match message {
+            Message::Statement(_) => Lane::Urgent,
+            _ => Lane::Bulk,
+        };
+        let frame = wire::encode(message);
+        match to {
+            // To itself goes only the signed copy.
+            To::One(peer) if peer == self.id => {}
+            To::One(peer) => self.network.send(Peer::Replica(peer), lane, frame),
+            To::All => {
+                for peer in self.cluster.replicas().filter(|peer| *peer != self.id) {
+                    self.network.send(Peer::Replica(peer), lane, frame.clone());
+                }
+            }
+        }
+    }
+
+    pub(crate) fn send_client(&self, client: ClientId, frame: Bytes) {
+        self.network.send(Peer::Client(client), Lane::Urgent, frame);
+    }
+
+    fn report(&self, client: ClientId, executed: Sequence, digest: Digest) {
+        let summary = self.replica.summary();
+        let cause = summary.cause.map(|cause| Text::new(&cause.to_string())).unwrap_or_default();
+        let convictions = self.replica.evidence().iter().map(Evidence::subject);
+        let report = Report {
+            replica: self.id,
+            view: summary.view,
+            in_view_change: summary.voted_view > summary.view,
+            last_executed: executed,
+            stable_checkpoint: summary.stable,
+            state_digest: digest,
+            view_changes: summary.view_changes,
+            view_change_cause: cause,
+            transferring: summary.restoring,
+            evidence: u64::try_from(summary.evidence).unwrap_or(u64::MAX),
+            convictions: Convictions::new(convictions),
+            version: VERSION,
+        };
+        self.send_client(client, wire::encode(&ReplicaMessage::Report(report)));
+    }
+}
+
+/// What a view time-out should be at least, if it is shorter than what a request takes over links with
+/// this round trip: pre-prepare, prepare, commit and a repair are four round trips; twice that.
+fn longer_timeout(view_timeout: Duration, round_trip: Duration) -> Option<Duration> {
+    let needed = round_trip * 8;
+    (view_timeout < needed).then_some(needed)
+}
+
+/// One line for each view change, with everything that led to it.
+fn log_view(replica: ReplicaId, event: &ViewEntered) {
+    let ViewEntered { view, from, cause, between_micros, timeout_micros, senders, min, max, nulls } =
+        event;
+    tracing::info!(
+        %replica, %view, %from, ?cause, between_micros, timeout_micros, ?senders, %min, %max, nulls,
+        "view entered"
+    );
+}
+
+async fn sleep_until(origin: Clock, alarm: Option<Instant>) {
+    match alarm {
+        None => std::future::pending().await,
+        Some(Instant(micros)) => {
+            let due = origin + Duration::from_micros(micros);
+            tokio::time::sleep_until(due.into()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f8_a_time_out_below_eight_round_trips_is_named_with_what_to_set() {
+        let (second, slow) = (Duration::from_secs(1), Duration::from_millis(200));
+        assert_eq!(longer_timeout(second, slow), Some(Duration::from_millis(1600)));
+        assert_eq!(longer_timeout(second, Duration::from_millis(100)), None);
+    }
+}
