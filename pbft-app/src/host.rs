@@ -197,7 +197,7 @@ impl Host {
 
     fn on_peer_frames(&mut self, peer: ReplicaId, frames: &[Bytes]) -> Result<(), NodeError> {
         for frame in frames {
-            match self.gate.pass_peer(&self.replica, frame) {
+            match self.gate.pass_peer(&self.replica, peer, frame) {
                 Ok(FromPeer::Protocol(verified)) => {
                     self.drive(Some(peer), Input::Deliver(verified))?;
                 }

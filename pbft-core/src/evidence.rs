@@ -147,6 +147,11 @@ impl Evidence {
         core::iter::once(first).chain(second)
     }
 
+    /// Bytes it takes on the wire.
+    pub fn wire_bytes(&self) -> usize {
+        wire::encode_bare(self).len()
+    }
+
     fn last(&self) -> &Signed {
         match &self.0 {
             Proof::Contradiction { second, .. } => second,
@@ -191,12 +196,12 @@ fn strays(first: &Signed, second: &Signed) -> bool {
     else {
         return false;
     };
+    if first.sender != second.sender || new_view.view != vote.view {
+        return false;
+    }
+    // Neither is checked yet, so this must not cost more than their bytes.
     let changes = new_view.changes.iter().map(|change| &*change.change);
-    let planned = new_view::plan(new_view.view, changes);
-    let named = planned.ok().and_then(|plan| plan.digests.get(&vote.sequence).copied());
-    first.sender == second.sender
-        && new_view.view == vote.view
-        && named.is_some_and(|digest| digest != vote.digest)
+    new_view::named(changes, vote.sequence).is_some_and(|digest| digest != vote.digest)
 }
 
 /// Whether `second` is a ViewChange that leaves out what the Commit `first` of the same replica, in a lower
@@ -242,33 +247,44 @@ pub fn convict<'a>(statements: impl IntoIterator<Item = &'a Signed>) -> Vec<Evid
     convicted.into_values().collect()
 }
 
-/// Evidence kept: one piece for each subject, so many in all, of each replica an equal share: one that
-/// convicts itself over and over does not crowd out the others' (PITFALLS K6).
+/// Evidence kept: one piece for each subject, so many and so many bytes in all, of each replica an equal
+/// share: one that convicts itself over and over does not crowd out the others' (PITFALLS K6).
 #[derive(Clone, Debug)]
 pub struct EvidenceStore {
     kept: BTreeMap<Subject, Evidence>,
+    bytes: BTreeMap<ReplicaId, usize>,
     max_of_each: usize,
+    bytes_of_each: usize,
 }
 
 impl EvidenceStore {
-    /// A store of at most `max` pieces about `n` replicas, and at least one about each.
-    pub fn new(max: usize, n: usize) -> Self {
-        let max_of_each = max.checked_div(n).unwrap_or(1).max(1);
-        EvidenceStore { kept: BTreeMap::new(), max_of_each }
+    /// A store of at most `max` pieces of `bytes_max` bytes together about `n` replicas, and at least one
+    /// piece about each.
+    pub fn new(max: usize, bytes_max: usize, n: usize) -> Self {
+        EvidenceStore {
+            kept: BTreeMap::new(),
+            bytes: BTreeMap::new(),
+            max_of_each: max.checked_div(n).unwrap_or(1).max(1),
+            bytes_of_each: bytes_max.checked_div(n).unwrap_or(bytes_max),
+        }
     }
 
-    /// Whether a piece about `subject` would be kept.
-    pub fn wants(&self, subject: &Subject) -> bool {
+    /// Whether `evidence` is new and would be kept; asked before its signatures are paid for.
+    pub fn wants(&self, evidence: &Evidence) -> bool {
+        let subject = evidence.subject();
         let of_replica = self.kept.keys().filter(|kept| kept.replica == subject.replica);
-        !self.kept.contains_key(subject)
+        let bytes = self.bytes.get(&subject.replica).copied().unwrap_or(0);
+        !self.kept.contains_key(&subject)
             && of_replica.take(self.max_of_each).count() < self.max_of_each
+            && bytes.saturating_add(evidence.wire_bytes()) <= self.bytes_of_each
     }
 
     /// Keeps `evidence` and says whether it is new.
     pub fn insert(&mut self, evidence: &Evidence) -> bool {
-        let subject = evidence.subject();
-        let wanted = self.wants(&subject);
+        let wanted = self.wants(evidence);
         if wanted {
+            let subject = evidence.subject();
+            *self.bytes.entry(subject.replica).or_default() += evidence.wire_bytes();
             self.kept.insert(subject, evidence.clone());
         }
         wanted
@@ -282,6 +298,11 @@ impl EvidenceStore {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.kept.len()
+    }
+
+    /// Their bytes on the wire.
+    pub fn bytes(&self) -> usize {
+        self.bytes.values().sum()
     }
 
     /// Whether there are none.

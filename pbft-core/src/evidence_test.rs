@@ -140,7 +140,7 @@ fn k6_what_is_shown_around_and_kept_is_bounded_for_each_replica() {
         relays += out.iter().filter(|action| matches!(action, Action::Relay { .. })).count();
     }
     assert_eq!(relays, 8, "four votes with their proposals between two stable checkpoints");
-    let mut store = EvidenceStore::new(8, 4);
+    let mut store = EvidenceStore::new(8, 1 << 20, 4);
     let pair = |sender: u32, slot: u64| {
         let said = |digest| world.sign(sender, Statement::Commit(vote(slot, digest)));
         Evidence::new(said(Digest([1; 32])), said(OTHER)).unwrap()

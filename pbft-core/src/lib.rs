@@ -50,6 +50,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[cfg(test)]
+mod attack_test;
+
 pub mod application;
 pub mod archive;
 pub mod certificate;

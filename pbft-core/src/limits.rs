@@ -177,6 +177,8 @@ pub struct Limits {
     pub history_bytes_max: usize,
     /// The most pieces of evidence kept.
     pub evidence_max: usize,
+    /// The most bytes of evidence kept, of each replica an equal share.
+    pub evidence_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -196,6 +198,7 @@ impl Default for Limits {
             history_slots_max: 1024,
             history_bytes_max: 64 << 20,
             evidence_max: 256,
+            evidence_bytes_max: 16 << 20,
         }
     }
 }
@@ -241,6 +244,7 @@ impl Limits {
         positive(self.pending_requests_max, "pending_requests_max")?;
         positive(self.pending_bytes_max, "pending_bytes_max")?;
         positive(self.evidence_max, "evidence_max")?;
+        positive(self.evidence_bytes_max, "evidence_bytes_max")?;
         let interval = self.status_interval;
         require(
             interval >= Duration::from_millis(1),

@@ -504,6 +504,20 @@ pub enum Message {
     Evidence(Arc<Evidence>),
 }
 
+impl Message {
+    /// Whether it is a hint, a status or a fetch, of somebody else than `peer`, who sent it: nobody passes those
+    /// on, and an old one played again would take the place of the true one.
+    pub fn is_second_hand(&self, peer: ReplicaId) -> bool {
+        match self {
+            Message::Statement(signed) => {
+                let hint = matches!(signed.statement, Statement::Status(_) | Statement::Fetch(_));
+                hint && signed.sender != peer
+            }
+            _ => false,
+        }
+    }
+}
+
 #[cfg(test)]
 #[path = "message_test.rs"]
 mod tests;

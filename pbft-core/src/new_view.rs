@@ -111,6 +111,32 @@ pub fn plan<'a>(
     Ok(Plan { view, stable, max, digests })
 }
 
+/// The digest that the plan of `changes` names for one slot, without making the plan: what `changes` hold
+/// may be unchecked, their slots arbitrarily far apart.
+pub fn named<'a>(
+    changes: impl IntoIterator<Item = &'a ViewChange>,
+    sequence: Sequence,
+) -> Option<Digest> {
+    let (mut min, mut max) = (Sequence(0), Sequence(0));
+    let mut best: Option<Vote> = None;
+    for change in changes {
+        min = min.max(change.stable_sequence());
+        for certificate in &change.prepared {
+            let vote = certificate.vote;
+            max = max.max(vote.sequence);
+            if vote.sequence != sequence {
+                continue;
+            }
+            match best {
+                Some(held) if held.view == vote.view && held.digest != vote.digest => return None,
+                Some(held) if held.view >= vote.view => {}
+                _ => best = Some(vote),
+            }
+        }
+    }
+    (sequence > min && sequence <= max).then(|| best.map_or(Digest::NULL, |vote| vote.digest))
+}
+
 /// The certified bodies that the plan of `changes` could name: what a primary must hold before it says so.
 pub fn certified<'a>(changes: impl IntoIterator<Item = &'a ViewChange>) -> Vec<Vote> {
     let votes = changes.into_iter().flat_map(|change| &change.prepared);

@@ -163,7 +163,11 @@ impl Replica {
             pending: Pending::default(),
             mirror: Mirror::new(constants.client_window),
             journal: Journal::default(),
-            evidence: EvidenceStore::new(limits.evidence_max, cluster.n()),
+            evidence: EvidenceStore::new(
+                limits.evidence_max,
+                limits.evidence_bytes_max,
+                cluster.n(),
+            ),
             shown: Shown::default(),
             repair: Repair::default(),
             fetcher: Fetcher::default(),
@@ -198,7 +202,7 @@ impl Replica {
             self.pace.forgive();
         }
         let verdict = self.take(now, input, out);
-        self.retime(now.instant);
+        self.retime(now, out);
         verdict
     }
 
@@ -259,8 +263,7 @@ impl Replica {
             }
             Message::Stable(_) => Ok(()),
             Message::Body { sequence, batch } => self.wants_body(*sequence, batch.digest()),
-            Message::Evidence(evidence) if self.evidence.wants(&evidence.subject()) => Ok(()),
-            Message::Evidence(_) => Err(Reason::Enough),
+            Message::Evidence(evidence) => self.wants_evidence(evidence),
             Message::Ask(_) | Message::Part(_) => Err(Reason::Unexpected),
         }
     }

@@ -15,7 +15,7 @@ use pbft_core::message::{ClientMessage, Message};
 use pbft_core::replica::{Reason, Replica};
 use pbft_core::signed::{self, Cache, Forgery, Verified};
 use pbft_core::transfer::{Ask, Part};
-use pbft_core::types::{ClientId, View};
+use pbft_core::types::{ClientId, ReplicaId, View};
 use pbft_core::wire::{self, WireError};
 
 /// Why a frame went no further.
@@ -30,6 +30,10 @@ pub enum Rejection {
     /// A client sent another client's request.
     #[error("request of another client ({0})")]
     NotOwn(ClientId),
+    /// A status or fetch of another replica: what somebody lacks, it says itself, and an old one played again
+    /// would take the place of the true one.
+    #[error("a hint of another replica, played again")]
+    SecondHand,
     /// The replica has no use for it now; no fault of anyone.
     #[error("not needed: {0:?}")]
     Unneeded(Reason),
@@ -60,6 +64,7 @@ impl Rejection {
             Rejection::Wire(WireError::Malformed) => "wire_malformed",
             Rejection::Forgery(forgery) => forgery_name(forgery),
             Rejection::NotOwn(_) => "request_of_another_client",
+            Rejection::SecondHand => "second_hand",
             Rejection::Unneeded(_) => "unneeded",
         }
     }
@@ -137,8 +142,13 @@ impl Gate {
     ///
     /// # Errors
     /// Why not, and whom that convicts.
-    pub fn pass_peer(&mut self, replica: &Replica, frame: &[u8]) -> Result<FromPeer, Refused> {
-        let outcome = self.check_peer(replica, frame);
+    pub fn pass_peer(
+        &mut self,
+        replica: &Replica,
+        peer: ReplicaId,
+        frame: &[u8],
+    ) -> Result<FromPeer, Refused> {
+        let outcome = self.check_peer(replica, peer, frame);
         self.count(outcome).map_err(|rejection| {
             let evidence = match rejection {
                 Rejection::Forgery(_) => self.convict(frame),
@@ -173,8 +183,14 @@ impl Gate {
         &self.counts
     }
 
-    fn check_peer(&mut self, replica: &Replica, frame: &[u8]) -> Result<FromPeer, Rejection> {
+    fn check_peer(
+        &mut self,
+        replica: &Replica,
+        peer: ReplicaId,
+        frame: &[u8],
+    ) -> Result<FromPeer, Rejection> {
         match wire::decode(frame)? {
+            message if message.is_second_hand(peer) => Err(Rejection::SecondHand),
             Message::Ask(ask) => Ok(FromPeer::Ask(ask)),
             Message::Part(part) => Ok(FromPeer::Part(part)),
             message => self.verify(replica, message).map(FromPeer::Protocol),

@@ -63,20 +63,22 @@ fn what_no_correct_peer_sends_is_malice_with_a_name_and_a_count() {
         (commit(&cluster("another"), 1), "bad_signature"),
     ];
     for (frame, name) in &cases {
-        let Refused { rejection, evidence } = gate.pass_peer(&replica, frame).unwrap_err();
+        let Refused { rejection, evidence } =
+            gate.pass_peer(&replica, ReplicaId(1), frame).unwrap_err();
         assert!(rejection.is_malice() && evidence.is_none());
         assert_eq!(rejection.name(), *name);
     }
     assert_eq!(gate.counts().values().sum::<u64>(), 8);
     assert_eq!((gate.counts()["bad_signature"], gate.counts()["wire_version"]), (2, 2));
-    assert!(gate.pass_peer(&replica, &good).is_ok());
+    assert!(gate.pass_peer(&replica, ReplicaId(1), &good).is_ok());
 }
 
 #[test]
 fn what_is_replayed_or_far_ahead_is_dropped_before_its_signature_is_paid_for() {
     let (mut gate, mut replica) = edge();
     let good = commit(&cluster("here"), 1);
-    let FromPeer::Protocol(verified) = gate.pass_peer(&replica, &good).unwrap() else {
+    let FromPeer::Protocol(verified) = gate.pass_peer(&replica, ReplicaId(1), &good).unwrap()
+    else {
         panic!("a vote is for the replica");
     };
     let input = pbft_core::replica::Input::Deliver(verified);
@@ -85,7 +87,7 @@ fn what_is_replayed_or_far_ahead_is_dropped_before_its_signature_is_paid_for() {
     // Its signature does not even hold; nobody looks.
     *far.last_mut().unwrap() ^= 1;
     for frame in [good, far] {
-        let Refused { rejection, .. } = gate.pass_peer(&replica, &frame).unwrap_err();
+        let Refused { rejection, .. } = gate.pass_peer(&replica, ReplicaId(1), &frame).unwrap_err();
         assert!(!rejection.is_malice(), "an honest peer may send this: {rejection}");
     }
     assert_eq!(gate.counts()["unneeded"], 2);
@@ -113,7 +115,7 @@ fn what_its_signer_did_sign_and_no_correct_replica_does_convicts_it() {
     let vote = Vote { view: View(0), sequence: Sequence(1), digest: Digest([1; 32]) };
     let signed = sign(&cluster, &key(1, 0), ReplicaId(0), Statement::Prepare(vote));
     let frame = wire::encode(&Message::Statement(signed)).to_vec();
-    let refused = gate.pass_peer(&replica, &frame).unwrap_err();
+    let refused = gate.pass_peer(&replica, ReplicaId(1), &frame).unwrap_err();
     assert_eq!(refused.rejection.name(), "prepare_by_primary");
     let evidence = refused.evidence.unwrap();
     let Message::Evidence(evidence) = evidence.message() else { panic!("it is evidence") };
@@ -121,5 +123,17 @@ fn what_its_signer_did_sign_and_no_correct_replica_does_convicts_it() {
     // In its name, by another: that convicts nobody.
     let forged = sign(&cluster, &key(1, 3), ReplicaId(0), Statement::Prepare(vote));
     let frame = wire::encode(&Message::Statement(forged)).to_vec();
-    assert_eq!(gate.pass_peer(&replica, &frame).unwrap_err().evidence, None);
+    assert_eq!(gate.pass_peer(&replica, ReplicaId(1), &frame).unwrap_err().evidence, None);
+}
+
+/// What a replica lacks it says itself: an old status played again would take the place of the true one.
+#[test]
+fn f3_a_status_of_another_replica_is_not_taken_second_hand() {
+    let (mut gate, replica) = edge();
+    let fetch = Statement::Fetch(pbft_core::message::Fetch { bodies: vec![] });
+    let signed = sign(&cluster("here"), &key(1, 2), ReplicaId(2), fetch);
+    let frame = wire::encode(&Message::Statement(signed));
+    let refused = gate.pass_peer(&replica, ReplicaId(3), &frame).unwrap_err();
+    assert_eq!(refused.rejection.name(), "second_hand");
+    assert!(gate.pass_peer(&replica, ReplicaId(2), &frame).is_ok());
 }

@@ -82,6 +82,7 @@ pub(crate) struct Node {
     limits: Limits,
     /// Executor and disk take this many times as long.
     slowness: u64,
+    execution: u64,
     started: bool,
     crashed: bool,
     /// Which life it is in: what was under way at a crash never arrives.
@@ -125,6 +126,7 @@ impl Node {
             clock: SkewedClock { ahead: random.below(2 * SECONDS), rate: 1000, since: 0, shown: 0 },
             limits,
             slowness: options.slowness,
+            execution: options.execution,
             started: false,
             crashed: false,
             life: 0,
@@ -318,6 +320,7 @@ impl Node {
                 self.perform_transfer(now, actions, fx);
                 return;
             }
+            (Some(message), Place::Replica(peer)) if message.is_second_hand(peer) => return,
             (message, _) => message,
         };
         let Some(message) = message.filter(|message| self.replica.wants(message).is_ok()) else {
@@ -329,11 +332,14 @@ impl Node {
             Place::Client(_) => None,
         };
         let (verifier, cache) = (&*self.verifier, &mut self.cache);
-        let forgery = match verify(&self.cluster, verifier, cache, message.clone(), scrutiny) {
+        let forgery = match verify(&self.cluster, verifier, cache, message, scrutiny) {
             Ok(verified) => return self.drive(now, link, Input::Deliver(verified), fx),
             Err(forgery) => forgery,
         };
-        if let Some(evidence) = void(&self.cluster, verifier, cache, &message) {
+        // Decoded a second time, so that what holds is never copied.
+        if let Ok(message) = wire::decode::<Message>(frame)
+            && let Some(evidence) = void(&self.cluster, verifier, cache, &message)
+        {
             self.drive(now, link, Input::Deliver(evidence), fx);
         }
         if let Forgery::NewView { view, .. } = forgery {
@@ -404,7 +410,7 @@ impl Node {
     }
 
     fn schedule_executor(&mut self, fx: &mut Vec<Effect>) {
-        let delay = self.random.between(5, 500) * self.slowness;
+        let delay = self.random.between(5, 500) * self.slowness * self.execution;
         let event = Event::Executor { replica: self.id, life: self.life };
         fx.push(Effect::Later { delay, event });
     }

@@ -37,6 +37,8 @@ pub struct Options {
     pub history_slots_max: usize,
     /// Executors and disks take this many times as long.
     pub slowness: u64,
+    /// Executors alone take this many times as long.
+    pub execution: u64,
     /// Least and greatest delay of a message, in microseconds.
     pub delay: (u64, u64),
     /// Per mille of messages that take ten times as long.
@@ -94,6 +96,7 @@ impl Options {
             slots_in_flight_max: 2,
             history_slots_max: 1024,
             slowness: 1,
+            execution: 1,
             delay: (200, 5 * MILLIS),
             slow: 0,
             loss: 0,

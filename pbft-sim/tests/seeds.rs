@@ -125,3 +125,28 @@ fn p1_heavy_duplication_reordering_and_loss_still_commit() {
         assert!(report.faults.lost > 100 && report.faults.duplicated > 100);
     }
 }
+
+/// A service whose operations take a tenth of a second each is no slow primary's, and neither are links that
+/// lose two messages in a hundred.
+#[test]
+fn f8_slow_operations_and_lost_messages_make_no_primary_slow() {
+    for seed in 0..4 {
+        let calm = Options {
+            requests_per_client: 60,
+            clients: 4,
+            in_flight_max: 1,
+            operations_max: 1,
+            heal_at: 1,
+            liveness_bound: 600 * pbft_sim::SECONDS,
+            ..Options::fault_free(seed, 4)
+        };
+        // One loss in a thousand, so that clients may ask again: INV19 counts that.
+        let slow = Options { execution: 500, loss: 1, ..calm.clone() };
+        let lossy = Options { loss: 20, heal_at: 600 * pbft_sim::SECONDS, ..calm };
+        for options in [slow, lossy] {
+            let report = run(options);
+            assert_eq!(report.verdict, Verdict::Pass, "seed {seed}");
+            assert_eq!(report.goals.views_entered, 0, "seed {seed}");
+        }
+    }
+}

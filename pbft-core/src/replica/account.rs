@@ -5,7 +5,7 @@
 //! was proposed here shows both the proposal and the vote to everyone; and whatever certificate arrives
 //! is compared with the votes held.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -14,28 +14,28 @@ use super::{
     To, Verdict, Vote,
 };
 use crate::certificate::{Signatures, StableProof};
-use crate::evidence::Evidence;
+use crate::crypto::Kind;
+use crate::evidence::{Evidence, Offence};
 use crate::message::{Checkpoint, NewView, ViewChange};
 
 /// So many contradicting votes of one sender are shown around between two stable checkpoints: one is enough
 /// for a conviction, and nobody can make the others talk without end.
-const SHOWN_MAX: u32 = 4;
+const SHOWN_MAX: usize = 4;
 
 /// Whose contradicting votes were shown around since h moved last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shown {
     since: Sequence,
-    votes: BTreeMap<ReplicaId, u32>,
+    votes: BTreeMap<ReplicaId, BTreeSet<(Sequence, bool)>>,
 }
 
 impl Shown {
-    fn take(&mut self, sender: ReplicaId, stable: Sequence) -> bool {
+    fn take(&mut self, sender: ReplicaId, place: (Sequence, bool), stable: Sequence) -> bool {
         if self.since != stable {
             *self = Shown { since: stable, votes: BTreeMap::new() };
         }
         let votes = self.votes.entry(sender).or_default();
-        *votes += 1;
-        *votes <= SHOWN_MAX
+        votes.len() < SHOWN_MAX && votes.insert(place)
     }
 }
 
@@ -48,6 +48,17 @@ impl Replica {
         let subject = evidence.subject();
         self.keep_evidence(&Arc::new(evidence), out);
         Verdict::Refused(Misbehavior::Equivocation(subject))
+    }
+
+    /// Whether evidence is worth its signatures. A void ViewChange or NewView costs hundreds of them, so those
+    /// of views that are over are left alone.
+    pub(super) fn wants_evidence(&self, evidence: &Evidence) -> Result<(), Reason> {
+        let subject = evidence.subject();
+        let heavy = matches!(subject.kind, Kind::ViewChange | Kind::NewView);
+        if heavy && evidence.offence() == Offence::Void && subject.view < self.views.active {
+            return Err(Reason::OtherView);
+        }
+        if self.evidence.wants(evidence) { Ok(()) } else { Err(Reason::Enough) }
     }
 
     /// Keeps evidence, reports it and passes it on, if it is new. No view changes for it: the timer decides
@@ -81,7 +92,8 @@ impl Replica {
         let proposal = accepted.signed.clone();
         let mut shown = false;
         for signed in differing {
-            if self.shown.take(signed.sender, stable) {
+            let commit = matches!(signed.statement, Statement::Commit(_));
+            if self.shown.take(signed.sender, (sequence, commit), stable) {
                 shown = true;
                 out.push(Action::Relay { to: To::All, message: Message::Statement(signed) });
             }

@@ -105,6 +105,9 @@ impl Replica {
         self.settle(out);
         self.retire();
         self.execute_ready(now, out);
+        if diverged {
+            self.speak_again(out);
+        }
         self.catch_up(now.instant, out);
         Verdict::Accepted
     }

@@ -29,6 +29,11 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// The last write.
+    pub(crate) fn last(&self) -> WriteId {
+        self.last
+    }
+
     /// Has `record` written; the returned number is what to wait for.
     pub(crate) fn persist(&mut self, record: Record, out: &mut Outbox) -> WriteId {
         self.last = WriteId(self.last.0.saturating_add(1));

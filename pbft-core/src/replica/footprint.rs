@@ -11,7 +11,7 @@
 //!   view changes   n, and their bodies n L
 //!   pending        its limits, in requests and in bytes
 //!   history        its limits, in slots and in bytes
-//!   evidence       its limit, at least one piece per member
+//!   evidence       its limits, in pieces and in bytes, an equal share for each member
 //! ```
 
 use super::{Limits, Replica};
@@ -46,6 +46,8 @@ pub struct Footprint {
     pub history_bytes: usize,
     /// Pieces of evidence.
     pub evidence: usize,
+    /// Bytes of those.
+    pub evidence_bytes: usize,
 }
 
 /// Bytes of a vote or a checkpoint with its signature and its place in a tree.
@@ -76,11 +78,12 @@ impl Footprint {
             history: limits.history_slots_max,
             history_bytes: limits.history_bytes_max,
             evidence: limits.evidence_max.max(n),
+            evidence_bytes: limits.evidence_bytes_max,
         }
     }
 
     /// All of it, by name.
-    pub fn counts(&self) -> [(&'static str, usize); 13] {
+    pub fn counts(&self) -> [(&'static str, usize); 14] {
         [
             ("slots", self.slots),
             ("votes", self.votes),
@@ -95,6 +98,7 @@ impl Footprint {
             ("history slots", self.history),
             ("history bytes", self.history_bytes),
             ("evidence", self.evidence),
+            ("evidence bytes", self.evidence_bytes),
         ]
     }
 
@@ -114,6 +118,7 @@ impl Footprint {
             self.body_bytes,
             self.pending_bytes,
             self.history_bytes,
+            self.evidence_bytes,
         ]
         .into_iter()
         .fold(0, usize::saturating_add)
@@ -132,6 +137,7 @@ impl Replica {
             history: self.history.len(),
             history_bytes: self.history.bytes(),
             evidence: self.evidence.len(),
+            evidence_bytes: self.evidence.bytes(),
             ..Footprint::default()
         };
         let changes = self.views.changes.values();

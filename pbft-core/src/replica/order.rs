@@ -208,8 +208,8 @@ impl Replica {
             slot.keep_body(body);
         }
         self.show_split(vote.sequence, out);
-        self.judge_pace(now, vote.sequence, out);
-        if willing && !self.is_changing() && !self.is_primary() && self.may_vote(vote.sequence) {
+        self.watch_for_proposals(vote.sequence, true);
+        if willing && !self.is_primary() && self.may_vote(vote.sequence) {
             let after = self.vote_after(vote.sequence);
             self.say(after, Statement::Prepare(vote), None, out);
         }
@@ -339,7 +339,7 @@ impl Replica {
         }
         self.show_split(vote.sequence, out);
         if commit && !own {
-            self.watch_for_proposal(now, vote.sequence);
+            self.watch_for_proposals(vote.sequence, false);
         }
         self.advance(now, vote.sequence, out);
         Verdict::Accepted
@@ -426,11 +426,7 @@ impl Replica {
         out: &mut Outbox,
     ) -> Verdict {
         let sequence = certificate.vote.sequence;
-        let unheard = self.window.slot(sequence).is_some_and(|slot| slot.accepted.is_none());
         let verdict = self.adopt_certificate(now.instant, certificate, batch, out);
-        if unheard && !self.is_changing() && sequence > self.views.carried_max() {
-            self.judge_pace(now, sequence, out);
-        }
         self.execute_ready(now, out);
         self.propose(now.wall, out);
         if self.halted.is_some() {

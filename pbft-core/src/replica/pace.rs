@@ -1,67 +1,70 @@
 //! A floor under the primary's pace (PITFALLS F1; Clement et al., Aardvark, 2009).
 //!
-//! The time-out alone lets a primary delay every proposal to just below it. So a backup also looks at what
-//! a correct primary never does for long: leave a request that it was told of waiting while nothing is in
-//! flight; and send a proposal to some only, so that the others hear of the slot by f + 1 Commits and must
-//! have it repaired. How long is too long follows from how long slots take once they are proposed,
-//! which a primary alone does not decide. A replica to which more than a fifth of the proposals come late says
-//! so in its status, and f + 1 that say so leave the view together: one with a bad link to the primary
-//! stays, and one that lies moves nobody.
+//! The time-out alone lets a primary delay every proposal to just below it. So a backup also adds up the
+//! time that passes while it could go on and has nothing to go on with: everything dispatched is executed,
+//! the next slot is not proposed here, and either the oldest request it relayed waits, or the slot is known to
+//! others (f + 1 said Commit, or a later one was proposed first). A correct primary causes that for a
+//! message's way only, so short waits do not count: what is short follows from how long slots take at
+//! best once they are proposed. The sum is forgotten at a quarter of the rate of time. A replica that sees two
+//! time-outs wasted says so in its status until it is made good, and f + 1 that say so at a time leave the view
+//! together: one with a bad link to the primary stays, and f that lie need a correct one that agrees.
 //!
-//! What it does not see: a delay below an eighth of the time-out, and requests that only the primary
-//! knows, because their client has not asked everyone yet.
+//! What it does not see: a quarter of the time, waits below an eighth of the time-out, and requests that
+//! only the primary knows, because their client has not asked everyone yet.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use core::time::Duration;
 
-use super::{Outbox, Replica, ReplicaId, Sequence, Time, To};
+use super::timer::Awaited;
+use super::{ClientId, Outbox, Replica, ReplicaId, RequestNumber, Sequence, Time, To};
 use crate::replica::view::Cause;
 use crate::types::Instant;
 
-/// What a late proposal counts; a prompt one takes 1 off.
-const LATE: u32 = 4;
-/// So much is slow: four late proposals in a row, or more than one in five for long enough.
-const LATENESS_MAX: u32 = 16;
+/// Wasted time is forgotten this many times as slowly as time passes.
+const LEAK: u32 = 4;
+/// So many time-outs wasted are too much; below half of that it is made good.
+const WASTED_MAX: u32 = 2;
 /// A proposal may take so many times as long as a slot takes after it.
 const PATIENCE: u32 = 8;
+
+/// What a replica waits for although it could go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    /// The oldest request it knows is not proposed.
+    Request(ClientId, RequestNumber),
+    /// The next slot, known to others, was not proposed here.
+    Slot(Sequence),
+}
+
+/// What is lacking, the sum of the waits for it, and since when the present one lasts.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    lack: Lack,
+    waited: Duration,
+    since: Option<Instant>,
+}
 
 /// How the primary of the active view is doing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
-    /// How long a slot takes from PrePrepare to decision when all goes well: the best of late, forgotten slowly,
-    /// as a primary that is slow on purpose spoils every average.
+    /// How long a slot takes from PrePrepare to decision when all goes well: the best of late, forgotten
+    /// slowly, as a primary that is slow on purpose spoils every average.
     usual: Option<Duration>,
-    /// The highest slot proposed in this view.
-    proposed: Sequence,
-    /// Since when a request waits and nothing is in flight.
-    idle_since: Option<Instant>,
-    /// Slots that f + 1 others have said Commit for and that were not proposed here, since when.
-    unheard: BTreeMap<Sequence, Instant>,
-    lateness: u32,
-    /// When a proposal last came late although nothing was in flight.
-    struck: Instant,
-    /// Who finds the primary of this view slow.
-    finders: BTreeSet<ReplicaId>,
+    /// Slots that should have been proposed here.
+    unheard: BTreeSet<Sequence>,
+    wait: Option<Wait>,
+    /// Time wasted and not forgotten yet, as of `counted`.
+    wasted: Duration,
+    counted: Instant,
     slow: bool,
+    /// Who finds the primary of this view slow, by its last status.
+    finders: BTreeSet<ReplicaId>,
 }
 
 impl Pace {
-    /// Whether something proposed is not yet given to the state.
-    pub(super) fn is_busy(&self, dispatched: Sequence) -> bool {
-        self.proposed > dispatched
-    }
-
-    /// Called after every input: whether the primary now leaves a request waiting.
-    pub(super) fn note(&mut self, idle: bool, dispatched: Sequence, now: Instant) {
-        while self.unheard.first_entry().is_some_and(|first| *first.key() <= dispatched) {
-            self.unheard.pop_first();
-        }
-        self.idle_since = if idle { self.idle_since.or(Some(now)) } else { None };
-    }
-
     /// This process was stopped: what it waited for may be in its backlog.
     pub(super) fn forgive(&mut self) {
-        self.idle_since = None;
+        self.wait = None;
     }
 
     /// Whether this replica finds the primary slow.
@@ -76,74 +79,137 @@ impl Pace {
 
     /// A slot was decided so long after its PrePrepare.
     pub(super) fn note_slot(&mut self, took: Duration) {
+        // Decided in the same moment it was proposed last of all, which says nothing about slots.
+        if took.is_zero() {
+            return;
+        }
         self.usual = Some(match self.usual {
             Some(usual) if usual < took => usual + (took - usual) / 64,
             _ => took,
         });
     }
 
-    /// The longest wait that a correct primary may cause: never less than an eighth of the time-out, which
-    /// a disk or a scheduler may take, never more than half of it.
-    fn floor(&self, timeout: Duration) -> Duration {
+    /// The longest wait that counts for nothing. For a request never less than an eighth of the time-out,
+    /// which a disk or a scheduler may take, never more than half of it; for a slot that others know, which is
+    /// two messages late already, less.
+    fn patience(&self, lack: Lack, timeout: Duration) -> Duration {
         let most = timeout / 2;
-        self.usual.map_or(most, |usual| (usual * PATIENCE).clamp(timeout / 8, most))
+        let (times, least) = match lack {
+            Lack::Request(..) => (PATIENCE, timeout / 8),
+            Lack::Slot(_) => (2, timeout / 32),
+        };
+        self.usual.map_or(most, |usual| usual.saturating_mul(times).clamp(least, most))
     }
 
-    /// How much later than f + 1 Commits, which are three messages further on, a proposal may come.
-    fn detour(&self, timeout: Duration) -> Duration {
-        let most = timeout / 2;
-        self.usual.map_or(most, |usual| (usual * 2).clamp(timeout / 32, most))
-    }
-
-    /// A proposal has come, from the primary or by repair; says whether too many came late.
-    fn judge(&mut self, sequence: Sequence, now: Instant, timeout: Duration) -> bool {
-        self.proposed = self.proposed.max(sequence);
-        let idle = self.idle_since.take().map(|since| now.since(since));
-        let unheard = self.unheard.remove(&sequence).map(|since| now.since(since));
-        let late = idle.is_some_and(|waited| waited >= self.floor(timeout))
-            || unheard.is_some_and(|waited| waited >= self.detour(timeout));
-        if late {
-            self.lateness = self.lateness.saturating_add(LATE);
-            if idle.is_some() {
-                self.struck = now;
-            }
-        } else if now.since(self.struck) >= timeout / 2 {
-            // Right after a late one a prompt one makes nothing good: its request was held back just as long,
-            // while the other's was looked at.
-            self.lateness = self.lateness.saturating_sub(1);
+    /// Called after every input with what is lacking now and the oldest request. Waits for the same are added
+    /// up, however often something else is proposed in between.
+    fn note(
+        &mut self,
+        now: Instant,
+        lack: Option<Lack>,
+        head: Option<(ClientId, RequestNumber)>,
+        timeout: Duration,
+    ) {
+        if let Some(wait) = &mut self.wait
+            && let Some(since) = wait.since.take()
+        {
+            wait.waited = wait.waited.saturating_add(now.since(since));
         }
-        self.lateness >= LATENESS_MAX
+        let over = self.wait.filter(|wait| match (wait.lack, lack) {
+            (held, Some(now)) => held != now,
+            (Lack::Request(client, number), None) => head != Some((client, number)),
+            (Lack::Slot(_), None) => true,
+        });
+        if let Some(wait) = over {
+            if wait.waited >= self.patience(wait.lack, timeout) {
+                self.wasted = self.wasted.saturating_add(wait.waited);
+            }
+            self.wait = None;
+        }
+        if let Some(lack) = lack {
+            let wait = self.wait.get_or_insert(Wait { lack, waited: Duration::ZERO, since: None });
+            wait.since = Some(now);
+        }
+        self.wasted = self.wasted.saturating_sub(now.since(self.counted) / LEAK);
+        self.counted = now;
     }
 
-    /// f + 1 others have said Commit for a slot that was not proposed here: one of them is correct.
-    fn note_unheard(&mut self, sequence: Sequence, now: Instant) {
-        self.unheard.entry(sequence).or_insert(now);
+    /// Whether the verdict on the primary has changed.
+    fn judge(&mut self, timeout: Duration) -> bool {
+        let slow = match self.slow {
+            false => self.wasted >= timeout * WASTED_MAX,
+            true => self.wasted >= timeout * WASTED_MAX / 2,
+        };
+        let changed = slow != self.slow;
+        self.slow = slow;
+        changed
     }
 }
 
 impl Replica {
-    /// A Commit of the active view was taken in: whether the slot should have been proposed here.
-    pub(super) fn watch_for_proposal(&mut self, now: Time, sequence: Sequence) {
+    /// A Commit of the active view was taken in, or a later proposal: whether the slots before it should have
+    /// been proposed here.
+    pub(super) fn watch_for_proposals(&mut self, sequence: Sequence, later: bool) {
         let join = self.cluster.join();
-        let Some(slot) = self.window.slot(sequence) else { return };
-        let others = slot.commits.votes().count();
-        if slot.accepted.is_none() && slot.committed.is_none() && others >= join {
-            self.pace.note_unheard(sequence, now.instant);
+        let first = self.dispatched.max(self.views.carried_max()).next();
+        // A correct primary proposes in order, and its link keeps the order.
+        let mut slot = if later { first } else { sequence };
+        while slot <= sequence && slot >= first {
+            let known = later && slot < sequence
+                || self.window.slot(slot).is_some_and(|it| it.commits.len() >= join);
+            if known {
+                self.pace.unheard.insert(slot);
+            }
+            slot = slot.next();
         }
     }
 
-    /// A PrePrepare of the active view was accepted, or a slot repaired without it.
-    pub(super) fn judge_pace(&mut self, now: Time, sequence: Sequence, out: &mut Outbox) {
-        let late = self.pace.judge(sequence, now.instant, self.timer.timeout);
-        if late && !self.pace.slow && !self.is_primary() && !self.is_changing() {
-            self.pace.slow = true;
+    /// What this replica could go on with and lacks through the primary's fault.
+    fn lack(&self, awaited: Option<Awaited>) -> Option<Lack> {
+        let next = self.dispatched.next();
+        let behind = self.window.stable() > self.executed || self.restoring.is_some();
+        if self.is_primary() || self.is_changing() || behind || self.executed < self.dispatched {
+            return None;
+        }
+        let under_way = self.window.slot(next).is_some_and(|slot| {
+            slot.accepted.is_some() || slot.early.is_some() || slot.decided().is_some()
+        });
+        if under_way {
+            return None;
+        }
+        match awaited {
+            _ if self.pace.unheard.contains(&next) => Some(Lack::Slot(next)),
+            Some(Awaited::Request(client, number, _)) => Some(Lack::Request(client, number)),
+            _ => None,
+        }
+    }
+
+    /// Called after every input.
+    pub(super) fn keep_pace(&mut self, now: Time, awaited: Option<Awaited>, out: &mut Outbox) {
+        while self.pace.unheard.first().is_some_and(|slot| *slot <= self.dispatched) {
+            self.pace.unheard.pop_first();
+        }
+        let lack = self.lack(awaited);
+        let timeout = self.timer.timeout;
+        self.pace.note(now.instant, lack, self.pending.head(), timeout);
+        if self.pace.judge(timeout) && !self.is_primary() && !self.is_changing() {
             self.say_status(now.instant, To::All, out);
-            self.hear_of_slowness(now, self.id, out);
+            self.hear_of_pace(now, self.id, self.pace.slow, out);
         }
     }
 
-    /// A replica finds the primary of the active view slow; f + 1 do not do so without reason.
-    pub(super) fn hear_of_slowness(&mut self, now: Time, finder: ReplicaId, out: &mut Outbox) {
+    /// A replica finds the primary of the active view slow, or no more; f + 1 do not do so without reason.
+    pub(super) fn hear_of_pace(
+        &mut self,
+        now: Time,
+        finder: ReplicaId,
+        slow: bool,
+        out: &mut Outbox,
+    ) {
+        if !slow {
+            self.pace.finders.remove(&finder);
+            return;
+        }
         self.pace.finders.insert(finder);
         if self.pace.finders.len() >= self.cluster.join()
             && !self.is_primary()
@@ -157,74 +223,70 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(1);
 
-    fn propose_after(pace: &mut Pace, waited: u64, sequence: u64) -> bool {
-        let told = Instant(sequence * 2_000_000);
-        pace.note(true, Sequence(0), told);
-        pace.judge(Sequence(sequence), Instant(told.0 + waited), TIMEOUT)
-    }
-
-    #[test]
-    fn f1_late_proposals_while_nothing_is_in_flight_end_the_view_and_prompt_ones_make_good() {
-        let mut pace = Pace::default();
-        pace.note_slot(Duration::from_millis(5));
-        let ended: Vec<bool> =
-            (1..=4).map(|sequence| propose_after(&mut pace, 900_000, sequence)).collect();
-        assert_eq!(ended, [false, false, false, true]);
-        let mut pace = Pace::default();
-        pace.note_slot(Duration::from_millis(5));
-        let waits = [900_000, 1000, 1000, 1000, 1000].into_iter().cycle().take(100);
-        let late = { waits }.zip(1..).any(|(waited, slot)| propose_after(&mut pace, waited, slot));
-        assert!(!late, "one in five is forgiven");
-    }
-
-    #[test]
-    fn f1_a_second_request_held_back_beside_the_first_makes_nothing_good() {
-        let mut pace = Pace::default();
-        pace.note_slot(Duration::from_millis(5));
-        let mut ended = false;
-        for round in 1..=4 {
-            let told = Instant(round * 1_000_000);
-            pace.note(true, Sequence(0), told);
-            ended |= pace.judge(Sequence(2 * round), Instant(told.0 + 900_000), TIMEOUT);
-            // The first is executed, the second comes at once; both were told at the same time.
-            pace.note(true, Sequence(0), Instant(told.0 + 905_000));
-            ended |= pace.judge(Sequence(2 * round + 1), Instant(told.0 + 915_000), TIMEOUT);
-        }
-        assert!(ended);
-    }
-
-    #[test]
-    fn f8_slow_links_raise_the_floor_and_a_full_pipeline_is_no_idle_primary() {
-        let mut pace = Pace::default();
-        pace.note_slot(Duration::from_millis(60));
-        let late = |pace: &mut Pace| (1..20).any(|slot| propose_after(pace, 400_000, slot));
-        assert!(!late(&mut pace), "480 ms are allowed where slots take 60");
-        pace.note_slot(Duration::from_secs(100));
-        assert_eq!(pace.floor(TIMEOUT), Duration::from_millis(500), "nobody raises it above half");
-        assert!(pace.is_busy(Sequence(18)) && !pace.is_busy(Sequence(19)));
-    }
-
-    #[test]
-    fn f1_proposals_that_reach_only_some_are_late_for_the_others() {
-        let mut pace = Pace::default();
-        pace.note_slot(Duration::from_millis(5));
-        let mut ended = None;
-        for slot in 1..100 {
-            let heard = Instant(1_000_000 * slot);
-            // Every third slot must be repaired.
-            if slot % 3 == 0 {
-                pace.note_unheard(Sequence(slot), heard);
-            }
-            if pace.judge(Sequence(slot), Instant(heard.0 + 200_000), TIMEOUT) {
-                ended.get_or_insert(slot);
+    /// One request after the other, each left waiting for so many microseconds, then executed in five
+    /// milliseconds; when the primary is found slow, in seconds.
+    fn slow_after(pace: &mut Pace, waits: impl Iterator<Item = u64>) -> Option<u64> {
+        let mut now = 1_000_000;
+        for (number, waited) in (1..).zip(waits) {
+            let head = (ClientId(0), RequestNumber(number));
+            let lack = Some(Lack::Request(head.0, head.1));
+            pace.note(Instant(now), lack, Some(head), TIMEOUT);
+            now += waited;
+            pace.note(Instant(now), None, Some(head), TIMEOUT);
+            now += 5_000;
+            pace.note(Instant(now), None, None, TIMEOUT);
+            if pace.judge(TIMEOUT) {
+                return Some(now / 1_000_000);
             }
         }
-        assert_eq!(ended, Some(21));
+        None
+    }
+
+    fn usual(millis: u64) -> Pace {
+        let mut pace = Pace::default();
+        pace.note_slot(Duration::from_millis(millis));
+        pace
+    }
+
+    #[test]
+    fn f1_a_primary_that_proposes_just_before_each_time_out_is_found_slow() {
+        let waits = core::iter::repeat_n(900_000, 20);
+        assert_eq!(slow_after(&mut usual(5), waits), Some(3));
+        // Between two late ones it may be as prompt as it likes.
+        let waits = [900_000, 1000, 1000, 1000].into_iter().cycle().take(80);
+        assert_eq!(slow_after(&mut usual(5), waits), Some(3));
+    }
+
+    #[test]
+    fn f1_a_quarter_of_the_time_may_be_wasted_and_short_waits_do_not_count() {
+        let prompt = core::iter::repeat_n(1000, 100);
+        let waits = core::iter::once(150_000).chain(prompt).cycle().take(20_000);
+        assert_eq!(slow_after(&mut usual(5), waits), None);
+        assert_eq!(slow_after(&mut usual(5), core::iter::repeat_n(120_000, 500)), None);
+    }
+
+    #[test]
+    fn f1_what_is_found_is_taken_back_when_it_is_made_good() {
+        let mut pace = usual(5);
+        slow_after(&mut pace, core::iter::repeat_n(900_000, 20));
+        assert!(pace.is_slow());
+        pace.note(Instant(60_000_000), None, None, TIMEOUT);
+        assert!(pace.judge(TIMEOUT) && !pace.is_slow());
+    }
+
+    #[test]
+    fn f8_slow_links_raise_what_is_allowed_and_nobody_raises_it_above_half() {
+        let waits = || core::iter::repeat_n(400_000, 50);
+        assert_eq!(slow_after(&mut usual(60), waits()), None, "480 ms where slots take 60");
+        assert!(slow_after(&mut usual(5), waits()).is_some());
+        let lack = Lack::Slot(Sequence(1));
+        assert_eq!(usual(100_000).patience(lack, TIMEOUT), Duration::from_millis(500));
+        let mut pace = usual(60);
+        pace.note_slot(Duration::ZERO);
+        assert_eq!(pace.usual, Some(Duration::from_millis(60)), "a proposal that came last");
     }
 }

@@ -157,6 +157,28 @@ impl Replica {
             || sequence <= self.views.carried_max()
     }
 
+    /// While its state was wrong this replica said nothing. What it promised itself meanwhile, durably, it says now:
+    /// the ViewChange it left its view with, and the Commits of what it prepared.
+    pub(super) fn speak_again(&mut self, out: &mut Outbox) {
+        let after = self.journal.last();
+        if self.is_changing() {
+            if let Some(change) = self.views.own.clone() {
+                self.say(after, Statement::ViewChange(change), None, out);
+            }
+            return;
+        }
+        let unsaid = |slot: &crate::window::Slot| slot.commits.of(self.id).is_none();
+        let slots = self.window.slots().filter(|(_, slot)| unsaid(slot));
+        let prepared = slots.filter_map(|(_, slot)| slot.prepared.as_ref());
+        let mine: Vec<Vote> = { prepared }
+            .map(|prepared| prepared.vote)
+            .filter(|vote| vote.view == self.views.active)
+            .collect();
+        for vote in mine {
+            self.say(after, Statement::Commit(vote), None, out);
+        }
+    }
+
     /// Says again what the journal implies was said: the same Commits, ViewChange, NewView, Checkpoints.
     pub(super) fn say_again(&mut self, out: &mut Outbox) {
         let none = WriteId(0);

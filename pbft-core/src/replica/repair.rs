@@ -98,8 +98,8 @@ impl Replica {
         status: &Status,
         out: &mut Outbox,
     ) -> Verdict {
-        if status.slow_primary && status.view == self.views.active {
-            self.hear_of_slowness(now, peer, out);
+        if status.view == self.views.active {
+            self.hear_of_pace(now, peer, status.slow_primary, out);
         }
         let now = now.instant;
         let delay = self.limits.repair_delay;

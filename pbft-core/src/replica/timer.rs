@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{ClientId, Replica, RequestNumber, Standing, View};
+use super::{ClientId, Outbox, Replica, RequestNumber, Standing, Time, View};
 use crate::types::Instant;
 
 /// What is waited for. A change of it starts the timer anew.
@@ -83,12 +83,11 @@ impl Timer {
 
 impl Replica {
     /// Sets the timer for what is now awaited. Called after every input.
-    pub(super) fn retime(&mut self, now: Instant) {
+    pub(super) fn retime(&mut self, now: Time, out: &mut Outbox) {
         let awaited = self.awaited();
-        self.timer.set(awaited, now);
-        let idle =
-            matches!(awaited, Some(Awaited::Request(..))) && !self.pace.is_busy(self.dispatched);
-        self.pace.note(idle, self.dispatched, now);
+        self.keep_pace(now, awaited, out);
+        let awaited = self.awaited();
+        self.timer.set(awaited, now.instant);
     }
 
     fn awaited(&self) -> Option<Awaited> {
