@@ -123,7 +123,8 @@ fn l9_a_vote_for_something_else_than_was_proposed_here_is_shown_around_with_the_
     deliver(&world, &mut other, world.proposal(1, &second));
     let (verdict, out) = deliver(&world, &mut other, world.statement(0, proposed));
     assert!(matches!(verdict, Verdict::Refused(_)), "{verdict:?}");
-    assert!(matches!(out[..], [Action::Accuse(_), Action::Relay { to: To::All, .. }]), "{out:?}");
+    assert!(matches!(out[..], [Action::Accuse(_), Action::Relay { to: To::All, .. }, ..]));
+    assert!(other.is_changing(), "the primary is convicted in the view it leads");
 }
 
 /// PITFALLS K6: a traitor that votes against every proposal does not make the others talk without end, and

@@ -339,7 +339,7 @@ impl Replica {
             Message::Body { sequence, batch } => self.on_body(now, sequence, batch, out),
             Message::Ask(_) | Message::Part(_) => Verdict::Ignored(Reason::Unexpected),
             Message::Evidence(evidence) => {
-                self.keep_evidence(&evidence, out);
+                self.keep_evidence(now, &evidence, out);
                 Verdict::Accepted
             }
             Message::Statement(signed) => match &signed.statement {

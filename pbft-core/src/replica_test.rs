@@ -95,9 +95,10 @@ fn a8_the_first_of_two_proposals_wins_and_the_pair_is_evidence() {
     let (verdict, out) = deliver(&world, &mut replica, world.proposal(1, &second));
     assert!(matches!(verdict, Verdict::Refused(Misbehavior::Equivocation(_))), "{verdict:?}");
     assert_eq!(prepares(&out), 0);
-    let [Action::Accuse(evidence), Action::Relay { to: To::All, .. }] = &out[..] else {
+    let [Action::Accuse(evidence), Action::Relay { to: To::All, .. }, ..] = &out[..] else {
         panic!("{out:?}")
     };
+    assert_eq!(says(&out, |statement| matches!(statement, Statement::ViewChange(_))), 1);
     assert!(evidence.convicts(&world.cluster, &world.verifier));
     assert_eq!(evidence.subject().replica, ReplicaId(0));
     let accepted = replica.window().slot(Sequence(1)).unwrap().accepted.clone().unwrap();

@@ -422,21 +422,27 @@ fn d13_view_changes_that_come_while_the_new_view_is_not_durable_yet_start_no_sec
 #[test]
 fn d2_a_pre_prepare_that_differs_from_o_gets_no_vote_and_is_evidence_with_the_new_view() {
     let world = World::new(4);
-    let mut replica = world.replica(3);
     let batch = world.batch(&[1]);
-    let certificate = world.certificate(0, 1, batch.digest());
-    let mut changes = plain(&world, 1, &[1, 2]);
-    changes.insert(0, world.change(0, 1, None, &[certificate]));
-    deliver(&world, &mut replica, world.signed(world.new_view(1, changes)));
-    assert_eq!(replica.view(), View(1));
+    let entered = || {
+        let mut replica = world.replica(3);
+        let certificate = world.certificate(0, 1, batch.digest());
+        let mut changes = plain(&world, 1, &[1, 2]);
+        changes.insert(0, world.change(0, 1, None, &[certificate]));
+        deliver(&world, &mut replica, world.signed(world.new_view(1, changes)));
+        assert_eq!(replica.view(), View(1));
+        replica
+    };
     for digest in [OTHER, Digest::NULL] {
+        let mut replica = entered();
         let (verdict, out) = deliver(&world, &mut replica, world.pre_prepare(1, 1, digest));
         assert_eq!(verdict, Verdict::Refused(Misbehavior::ContradictsNewView(Sequence(1))));
         assert_eq!(prepares(&out), 0);
+        let evidence = replica.evidence().iter().next().unwrap();
+        assert!(evidence.convicts(&world.cluster, &world.verifier));
+        assert_eq!(evidence.subject().replica, ReplicaId(1));
+        assert!(replica.is_changing(), "convicted in the view it leads");
     }
-    let evidence = replica.evidence().iter().next().unwrap();
-    assert!(evidence.convicts(&world.cluster, &world.verifier));
-    assert_eq!(evidence.subject().replica, ReplicaId(1));
+    let mut replica = entered();
     // The right one is voted for, its body not being at hand.
     let (_, out) = deliver(&world, &mut replica, world.pre_prepare(1, 1, batch.digest()));
     assert_eq!(prepares(&out), 1);

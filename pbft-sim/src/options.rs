@@ -180,8 +180,8 @@ impl Options {
         let mut options = Options::from_seed(seed);
         options.replicas = replicas;
         options.traitors = Vec::new();
-        options.requests_per_client = options.requests_per_client.div_ceil(4);
-        options.heal_at = options.heal_at.min(4 * SECONDS);
+        options.requests_per_client = options.requests_per_client.div_ceil(8);
+        options.heal_at = options.heal_at.min(3 * SECONDS);
         let n = u32::try_from(replicas).unwrap_or(4);
         options.crashes.retain(|(replica, _)| *replica < n);
         // Half the seeds see to it that views change.

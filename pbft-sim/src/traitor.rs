@@ -17,13 +17,15 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pbft_core::application::Application;
 use pbft_core::cluster::Cluster;
 use pbft_core::crypto::Signer;
 use pbft_core::hook::{Deed, Hook, Scene};
 use pbft_core::limits::Limits;
-use pbft_core::replica::{Input, Record};
+use pbft_core::message::Message;
+use pbft_core::replica::{Action, Input, Record, To};
 use pbft_core::types::{Instant, ReplicaId, Sequence};
 
 use crate::random::Random;
@@ -77,6 +79,9 @@ pub use world::World;
 
 use spec::{Role, Trigger};
 use world::proposal;
+
+/// So long all traitors are honest, unless they have heard from everyone sooner.
+const GATHERING: Duration = Duration::from_secs(1);
 
 /// Makes an empty application, for behaviours that run a second replica.
 pub type MakeApplication = Arc<dyn Fn() -> Box<dyn Application> + Send + Sync>;
@@ -190,13 +195,17 @@ impl Traitor {
         let primary = self.kit.cluster.primary(replica.view()) == self.kit.id;
         let Trigger { role, per_mille, from_sequence, from_view, from_micros } = self.trigger;
         let begun = *self.notes.begun.get_or_insert(scene.now.instant);
+        let up = scene.now.instant.since(begun);
+        if up < GATHERING && !self.kit.controller.is_ready() {
+            return false;
+        }
         (match role {
             Role::Any => true,
             Role::Primary => primary,
             Role::Backup => !primary,
         }) && replica.summary().executed.next() >= Sequence(from_sequence)
             && replica.view().0 >= from_view
-            && scene.now.instant.0.saturating_sub(begun.0) >= from_micros
+            && up.as_micros() >= u128::from(from_micros)
             && (per_mille >= 1000 || self.random.chance(per_mille))
     }
 
@@ -239,6 +248,10 @@ impl Hook for Traitor {
     ) {
         self.turn(scene.now.instant);
         self.notes.hear(self.kit.id, &input);
+        self.notes.links.extend(from);
+        if self.notes.links.len() + 1 >= self.kit.cluster.n() {
+            self.kit.controller.note_ready(self.kit.id);
+        }
         if self.is_on(scene) {
             self.with(scene, deeds, |behaviour, world| behaviour.hear(world, from, input, inputs));
         } else {
@@ -249,7 +262,7 @@ impl Hook for Traitor {
     fn act(&mut self, scene: Scene<'_>, deed: Deed, deeds: &mut Vec<Deed>) {
         self.turn(scene.now.instant);
         self.notes.act(&deed);
-        if self.starves(scene, &deed) {
+        if self.starves(scene, &deed) || betrays_an_ally(&self.kit.controller, self.kit.id, &deed) {
             return;
         }
         if self.is_on(scene) {
@@ -272,6 +285,20 @@ impl Hook for Traitor {
                 behaviour.wake(&mut world);
             }
         }
+    }
+}
+
+/// Whether the honest replica behind a traitor would pass on what convicts one of its allies.
+fn betrays_an_ally(controller: &Controller, me: ReplicaId, deed: &Deed) -> bool {
+    let ally = |replica| replica != me && controller.is_ally(replica);
+    match deed {
+        Deed::Act(Action::Relay { to: To::All, message: Message::Evidence(evidence) }) => {
+            ally(evidence.subject().replica)
+        }
+        Deed::Act(Action::Relay { to: To::All, message: Message::Statement(signed) }) => {
+            ally(signed.sender)
+        }
+        _ => false,
     }
 }
 

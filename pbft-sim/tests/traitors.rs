@@ -74,6 +74,10 @@ fn l9_a_fork_convicts_at_least_f_plus_1_of_its_makers() {
             for options in [quick(seed, n), swarm] {
                 let report = run(options, &traitors);
                 let Verdict::Violated(violation) = report.verdict else { continue };
+                // More than f liars can also cheat a client, which convicts nobody.
+                if violation.property == "INV22 client safety" {
+                    continue;
+                }
                 // The judgement takes the fork's place when it fails.
                 assert_ne!(violation.property, "INV13 accountability", "{violation}");
                 assert!(report.convicted.len() > (n - 1) / 3, "n = {n}, seed {seed}: {violation}");

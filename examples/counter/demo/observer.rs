@@ -147,7 +147,7 @@ fn rank(cause: Option<Cause>) -> u8 {
         Some(Cause::Followed) => 1,
         Some(Cause::Joined(_)) => 2,
         Some(Cause::RequestTimeout { .. } | Cause::NewViewTimeout(_)) => 3,
-        Some(Cause::VoidNewView(_) | Cause::SlowPrimary(_)) => 4,
+        Some(Cause::VoidNewView(_) | Cause::SlowPrimary(_) | Cause::Convicted(_)) => 4,
     }
 }
 

@@ -9,13 +9,15 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::Time;
+use super::view::Cause;
 use super::{
     Action, Message, Misbehavior, Outbox, Reason, Replica, ReplicaId, Sequence, Signed, Statement,
     To, Verdict, Vote,
 };
 use crate::certificate::{Signatures, StableProof};
 use crate::crypto::Kind;
-use crate::evidence::{Evidence, Offence};
+use crate::evidence::{Evidence, Offence, Subject};
 use crate::message::{Checkpoint, NewView, ViewChange};
 
 /// So many contradicting votes of one sender are shown around between two stable checkpoints: one is enough
@@ -41,12 +43,18 @@ impl Shown {
 
 impl Replica {
     /// Keeps two contradicting statements and reports them, once.
-    pub(super) fn accuse(&mut self, first: Signed, second: Signed, out: &mut Outbox) -> Verdict {
+    pub(super) fn accuse(
+        &mut self,
+        now: Time,
+        first: Signed,
+        second: Signed,
+        out: &mut Outbox,
+    ) -> Verdict {
         let Some(evidence) = Evidence::new(first, second) else {
             return Verdict::Ignored(Reason::Duplicate);
         };
         let subject = evidence.subject();
-        self.keep_evidence(&Arc::new(evidence), out);
+        self.keep_evidence(now, &Arc::new(evidence), out);
         Verdict::Refused(Misbehavior::Equivocation(subject))
     }
 
@@ -61,13 +69,25 @@ impl Replica {
         if self.evidence.wants(evidence) { Ok(()) } else { Err(Reason::Enough) }
     }
 
-    /// Keeps evidence, reports it and passes it on, if it is new. No view changes for it: the timer decides
-    /// whether the service suffers (PROTOCOL section 1).
-    pub(super) fn keep_evidence(&mut self, evidence: &Arc<Evidence>, out: &mut Outbox) {
-        if self.evidence.insert(evidence) {
-            out.push(Action::Accuse(Evidence::clone(evidence)));
-            let message = Message::Evidence(Arc::clone(evidence));
-            out.push(Action::Relay { to: To::All, message });
+    /// Keeps evidence, reports it and passes it on, if it is new. Evidence that the primary broke the protocol in
+    /// the very view it leads ends that view: a primary that equivocates in every slot can keep all of them
+    /// slow and none of them late (`docs/divergences.md`). Any other changes nothing.
+    pub(super) fn keep_evidence(&mut self, now: Time, evidence: &Arc<Evidence>, out: &mut Outbox) {
+        if !self.evidence.insert(evidence) {
+            return;
+        }
+        out.push(Action::Accuse(Evidence::clone(evidence)));
+        let message = Message::Evidence(Arc::clone(evidence));
+        out.push(Action::Relay { to: To::All, message });
+        let Subject { replica, kind, view, .. } = evidence.subject();
+        if view == self.views.active
+            && replica == self.cluster.primary(view)
+            && replica != self.id
+            && matches!(kind, Kind::PrePrepare | Kind::NewView)
+            && !self.is_changing()
+            && let Some(next) = view.next()
+        {
+            self.leave_for(now, next, Cause::Convicted(view), out);
         }
     }
 
@@ -106,6 +126,7 @@ impl Replica {
     /// Compares the signatures under a vote with the votes held of the same view.
     pub(super) fn account_for_votes(
         &mut self,
+        now: Time,
         vote: &Vote,
         signatures: &Signatures,
         commit: bool,
@@ -125,17 +146,22 @@ impl Replica {
             pairs.push((first, Signed { sender, statement, signature: *signature }));
         }
         for (first, second) in pairs {
-            self.accuse(first, second, out);
+            self.accuse(now, first, second, out);
         }
     }
 
     /// Compares the signatures under a stable proof with the Checkpoints heard.
-    pub(super) fn account_for_proof(&mut self, proof: &StableProof, out: &mut Outbox) {
+    pub(super) fn account_for_proof(&mut self, now: Time, proof: &StableProof, out: &mut Outbox) {
         let Checkpoint { sequence, .. } = proof.checkpoint;
         for (sender, signature) in proof.signatures.iter() {
             if let Some(first) = self.checkpoints.signed(sender, sequence) {
                 let signature = *signature;
-                self.accuse(first, Signed { sender, statement: proof.statement(), signature }, out);
+                self.accuse(
+                    now,
+                    first,
+                    Signed { sender, statement: proof.statement(), signature },
+                    out,
+                );
             }
         }
     }
@@ -144,6 +170,7 @@ impl Replica {
     /// those of the view left, and what it leaves out with its sender's Commits.
     pub(super) fn account_for_change(
         &mut self,
+        now: Time,
         signed: &Signed,
         change: &ViewChange,
         whole: bool,
@@ -154,20 +181,20 @@ impl Replica {
             && *heard.signed.change != *change
         {
             let first = heard.signed.to_signed();
-            self.accuse(first, signed.clone(), out);
+            self.accuse(now, first, signed.clone(), out);
         }
         let commits = self.window.slots().filter_map(|(_, slot)| slot.vote_of(signed.sender, true));
         let omitted = |commit: &Signed| matches!(&commit.statement, Statement::Commit(vote) if change.omits(vote));
         let omitted: Option<Signed> = { commits }.find(omitted);
         if let Some(commit) = omitted {
-            self.accuse(commit, signed.clone(), out);
+            self.accuse(now, commit, signed.clone(), out);
         }
         if !whole {
             return;
         }
         for certificate in &change.prepared {
             let vote = certificate.vote;
-            self.account_for_votes(&vote, &certificate.prepares, false, out);
+            self.account_for_votes(now, &vote, &certificate.prepares, false, out);
             let accepted = self.window.slot(vote.sequence).and_then(|slot| slot.accepted.as_ref());
             if let Some(accepted) = accepted
                 && accepted.vote.view == vote.view
@@ -176,18 +203,18 @@ impl Replica {
                 let (first, sender) = (accepted.signed.clone(), accepted.signed.sender);
                 let statement = Statement::PrePrepare(vote);
                 let second = Signed { sender, statement, signature: certificate.pre_prepare };
-                self.accuse(first, second, out);
+                self.accuse(now, first, second, out);
             }
         }
         if let Some(proof) = &change.stable {
-            self.account_for_proof(proof, out);
+            self.account_for_proof(now, proof, out);
         }
     }
 
     /// Compares everything in a NewView that holds with what is held.
-    pub(super) fn account_for_new_view(&mut self, new_view: &NewView, out: &mut Outbox) {
+    pub(super) fn account_for_new_view(&mut self, now: Time, new_view: &NewView, out: &mut Outbox) {
         for change in &new_view.changes {
-            self.account_for_change(&change.to_signed(), &change.change, true, out);
+            self.account_for_change(now, &change.to_signed(), &change.change, true, out);
         }
     }
 

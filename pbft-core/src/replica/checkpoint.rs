@@ -199,7 +199,7 @@ impl Replica {
     ) -> Verdict {
         let sender = signed.sender;
         if let Some(first) = self.checkpoints.signed(sender, checkpoint.sequence) {
-            return self.accuse(first, signed.clone(), out);
+            return self.accuse(now, first, signed.clone(), out);
         }
         if sender == self.id {
             self.checkpoints.said_at = now.instant;
@@ -228,7 +228,7 @@ impl Replica {
 
     /// Moves h, and nothing that follows in the view.
     pub(super) fn adopt_stable(&mut self, now: Time, proof: StableProof, out: &mut Outbox) {
-        self.account_for_proof(&proof, out);
+        self.account_for_proof(now, &proof, out);
         let stable = proof.sequence();
         self.checkpoints.proof_write = self.journal.persist(Record::Stable(proof.clone()), out);
         self.checkpoints.proof = Some(proof);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::certificate::{CommitCertificate, PreparedCertificate};
 use crate::message::{BATCH_BYTES, Message, Request};
-use crate::types::{Instant, WallTime};
+use crate::types::WallTime;
 use crate::window::{Accepted, Votes};
 
 impl Replica {
@@ -164,7 +164,7 @@ impl Replica {
     ) -> Verdict {
         let slot = self.window.slot(vote.sequence);
         if let Some(accepted) = slot.and_then(|slot| slot.accepted.clone()) {
-            return self.accuse(accepted.signed, signed, out);
+            return self.accuse(now, accepted.signed, signed, out);
         }
         if slot.is_some_and(|slot| slot.carried.is_some()) {
             return self.on_carried(now, vote, signed, out);
@@ -182,7 +182,7 @@ impl Replica {
         let slot = self.window.slot_mut(vote.sequence);
         if slot.carried != Some(vote.digest) {
             if let Some(new_view) = self.views.new_view.clone() {
-                self.accuse(new_view, signed, out);
+                self.accuse(now, new_view, signed, out);
             }
             return Verdict::Refused(Misbehavior::ContradictsNewView(vote.sequence));
         }
@@ -229,7 +229,7 @@ impl Replica {
         let place = self.window.place(vote.sequence);
         if let Some(slot) = self.window.slot(vote.sequence) {
             if let Some(accepted) = &slot.accepted {
-                return self.accuse(accepted.signed.clone(), signed, out);
+                return self.accuse(now, accepted.signed.clone(), signed, out);
             }
             if slot.carried.is_some() {
                 return self.on_carried(now, vote, signed, out);
@@ -328,7 +328,7 @@ impl Replica {
         if let Some(slot) = self.window.slot(vote.sequence)
             && let Some(first) = slot.vote_of(sender, commit)
         {
-            return self.accuse(first, signed, out);
+            return self.accuse(now, first, signed, out);
         }
         let own = sender == self.id;
         let slot = self.window.slot_mut(vote.sequence);
@@ -351,7 +351,7 @@ impl Replica {
         if self.window.place(sequence) == Place::Inside && !self.is_changing() {
             self.prepare(sequence, out);
         }
-        self.decide(now.instant, sequence, out);
+        self.decide(now, sequence, out);
         self.execute_ready(now, out);
     }
 
@@ -385,7 +385,7 @@ impl Replica {
     }
 
     /// *Decided*: Q matching Commits, whether or not the slot is prepared here.
-    fn decide(&mut self, now: Instant, sequence: Sequence, out: &mut Outbox) {
+    fn decide(&mut self, now: Time, sequence: Sequence, out: &mut Outbox) {
         let quorum = self.cluster.quorum();
         let Some(slot) = self.window.slot(sequence) else {
             return;
@@ -426,7 +426,7 @@ impl Replica {
         out: &mut Outbox,
     ) -> Verdict {
         let sequence = certificate.vote.sequence;
-        let verdict = self.adopt_certificate(now.instant, certificate, batch, out);
+        let verdict = self.adopt_certificate(now, certificate, batch, out);
         self.execute_ready(now, out);
         self.propose(now.wall, out);
         if self.halted.is_some() {
@@ -437,13 +437,13 @@ impl Replica {
 
     fn adopt_certificate(
         &mut self,
-        now: Instant,
+        now: Time,
         certificate: CommitCertificate,
         batch: Option<Arc<Batch>>,
         out: &mut Outbox,
     ) -> Verdict {
         let sequence = certificate.vote.sequence;
-        self.account_for_votes(&certificate.vote, &certificate.commits, true, out);
+        self.account_for_votes(now, &certificate.vote, &certificate.commits, true, out);
         let slot = self.window.slot_mut(sequence);
         if let Some(held) = &slot.committed
             && held.vote.digest != certificate.vote.digest
@@ -453,9 +453,9 @@ impl Replica {
         }
         if slot.committed.is_none() {
             if let Some(accepted) = &slot.accepted {
-                self.pace.note_slot(now.since(accepted.at));
+                self.pace.note_slot(now.instant.since(accepted.at));
             }
-            slot.spoken_at = now;
+            slot.spoken_at = now.instant;
             slot.committed = Some(certificate);
         }
         if let Some(batch) = batch {

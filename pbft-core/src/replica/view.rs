@@ -36,6 +36,8 @@ pub enum Cause {
     VoidNewView(View),
     /// The primary of this view let requests wait while it had nothing else to do.
     SlowPrimary(View),
+    /// The primary of this view is convicted of a proposal or a start of this very view.
+    Convicted(View),
     /// The others changed the view without this replica's vote.
     Followed,
 }
@@ -51,6 +53,12 @@ impl fmt::Display for Cause {
             Cause::VoidNewView(view) => write!(formatter, "the start of view {view} was void"),
             Cause::SlowPrimary(view) => {
                 write!(formatter, "the primary of view {view} let requests wait for no reason")
+            }
+            Cause::Convicted(view) => {
+                write!(
+                    formatter,
+                    "the primary of view {view} is convicted of breaking the protocol in it"
+                )
             }
             Cause::Followed => formatter.write_str("followed the others"),
         }

@@ -128,7 +128,7 @@ impl Replica {
     ) -> Verdict {
         let sender = signed.sender;
         let whole = scrutiny == Scrutiny::Whole;
-        self.account_for_change(signed, change, whole, out);
+        self.account_for_change(now, signed, change, whole, out);
         if let Some(heard) = self.views.changes.get(&sender)
             && heard.signed.change.view == change.view
             && heard.signed.change != *change
@@ -249,14 +249,14 @@ impl Replica {
     ) -> Verdict {
         if new_view.view == self.views.active {
             return match self.views.new_view.clone() {
-                Some(first) => self.accuse(first, signed, out),
+                Some(first) => self.accuse(now, first, signed, out),
                 None => {
                     self.views.new_view = Some(signed);
                     Verdict::Accepted
                 }
             };
         }
-        self.account_for_new_view(new_view, out);
+        self.account_for_new_view(now, new_view, out);
         let changes = new_view.changes.iter().map(|change| &*change.change);
         let plan = match new_view::plan(new_view.view, changes) {
             Ok(plan) => plan,

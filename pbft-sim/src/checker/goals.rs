@@ -51,7 +51,7 @@ impl Goals {
                 self.null_fills += u64::from(event.nulls > 0);
                 self.later_views += u64::from(event.view.0 > 1);
                 *match event.cause {
-                    Cause::RequestTimeout { .. } | Cause::SlowPrimary(_) => {
+                    Cause::RequestTimeout { .. } | Cause::SlowPrimary(_) | Cause::Convicted(_) => {
                         &mut self.request_timeouts
                     }
                     Cause::NewViewTimeout(_) | Cause::VoidNewView(_) => &mut self.new_view_timeouts,

@@ -15,6 +15,8 @@ pub struct Controller(Arc<Mutex<Shared>>);
 #[derive(Debug, Default)]
 struct Shared {
     traitors: BTreeSet<ReplicaId>,
+    /// Those who have heard from everyone.
+    ready: BTreeSet<ReplicaId>,
     /// The two digests that are to be decided at each slot.
     plans: BTreeMap<(View, Sequence), (Digest, Digest)>,
 }
@@ -32,6 +34,17 @@ impl Controller {
     /// Whether `replica` is one of them.
     pub fn is_ally(&self, replica: ReplicaId) -> bool {
         self.lock().traitors.contains(&replica)
+    }
+
+    /// A traitor has heard from everyone.
+    pub fn note_ready(&self, traitor: ReplicaId) {
+        self.lock().ready.insert(traitor);
+    }
+
+    /// Whether all of them have: a lie told to half of the others gives itself away for nothing.
+    pub fn is_ready(&self) -> bool {
+        let shared = self.lock();
+        shared.ready.len() == shared.traitors.len()
     }
 
     /// How many there are.

@@ -3,27 +3,25 @@
 //! Alone it supports neither further, so that the slot stalls; with allies, each side also gets the Commits that
 //! it needs to decide.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pbft_core::hook::Deed;
 use pbft_core::message::{Batch, Statement, Vote};
 use pbft_core::replica::To;
-use pbft_core::types::{ReplicaId, WallTime};
+use pbft_core::types::{Instant, ReplicaId, WallTime};
 
 use super::controller::is_odd;
 use super::world::{proposal, said};
 use super::{Behaviour, World};
 
-#[derive(Default)]
-pub(super) struct EquivocatingPrimary;
+/// So much earlier allies hear of a proposal: their votes are there before anyone can compare notes.
+const HEAD_START: Duration = Duration::from_millis(5);
 
-impl EquivocatingPrimary {
-    fn propose(world: &mut World<'_>, to: ReplicaId, vote: Vote, batch: &Arc<Batch>, allied: bool) {
-        world.say(To::One(to), Statement::PrePrepare(vote), Some(Arc::clone(batch)));
-        if allied {
-            world.say(To::One(to), Statement::Commit(vote), None);
-        }
-    }
+#[derive(Default)]
+pub(super) struct EquivocatingPrimary {
+    held: VecDeque<(Instant, ReplicaId, Vote, Arc<Batch>)>,
 }
 
 impl Behaviour for EquivocatingPrimary {
@@ -41,13 +39,31 @@ impl Behaviour for EquivocatingPrimary {
         let lie = Vote { digest: other.digest(), ..vote };
         world.kit.controller.plan(vote.view, vote.sequence, (vote.digest, lie.digest));
         world.say(To::One(world.me()), Statement::PrePrepare(vote), Some(Arc::clone(&batch)));
+        let (accepted, first) = (vote, Arc::clone(&batch));
         for to in world.others() {
-            let ally = world.kit.controller.is_ally(to);
-            if ally || !is_odd(to) {
-                Self::propose(world, to, vote, &batch, allied);
+            let (vote, batch) = if is_odd(to) { (lie, &other) } else { (vote, &batch) };
+            if world.kit.controller.is_ally(to) {
+                // Of its own side only: an honest replica behind an ally would find the other one out.
+                let vote = Vote { digest: accepted.digest, ..vote };
+                world.say(To::One(to), Statement::PrePrepare(vote), Some(Arc::clone(&first)));
+            } else if allied {
+                world.say(To::One(to), Statement::Commit(vote), None);
+                let due = world.now().after(HEAD_START);
+                self.held.push_back((due, to, vote, Arc::clone(batch)));
+            } else {
+                world.say(To::One(to), Statement::PrePrepare(vote), Some(Arc::clone(batch)));
             }
-            if ally || is_odd(to) {
-                Self::propose(world, to, lie, &other, allied);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.held.front().map(|(due, ..)| *due)
+    }
+
+    fn wake(&mut self, world: &mut World<'_>) {
+        while self.held.front().is_some_and(|(due, ..)| *due <= world.now()) {
+            if let Some((_, to, vote, batch)) = self.held.pop_front() {
+                world.say(To::One(to), Statement::PrePrepare(vote), Some(batch));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What a traitor remembers of what its replica heard and did: material for lies.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use pbft_core::certificate::StableProof;
@@ -19,6 +19,8 @@ const KEPT: usize = 64;
 pub struct Notes {
     /// When it first did anything.
     pub begun: Option<Instant>,
+    /// From whose links anything has come.
+    pub links: BTreeSet<ReplicaId>,
     /// The own replica's newest stable proof.
     pub stable: Option<StableProof>,
     /// The newest ViewChange of each replica.
