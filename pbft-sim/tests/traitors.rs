@@ -65,7 +65,7 @@ fn l9_one_traitor_more_than_f_breaks_agreement_and_the_checker_says_so() {
 #[test]
 fn l9_a_fork_convicts_at_least_f_plus_1_of_its_makers() {
     let mut forks = 0;
-    for seed in 0..8 {
+    for seed in 0..20 {
         for n in [4, 7, 10] {
             let mut traitors = vec![(0, "equivocating_primary"), (1, "double_voter")];
             traitors

@@ -167,6 +167,14 @@ impl Cluster {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
+    /// Bytes of memory that a replica's process holds, by the kernel's account.
+    pub fn resident_bytes(&self, id: usize) -> u64 {
+        let pid = self.replicas[id].as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     /// Runs a client's command to its end.
     pub fn client(&self, command: &str, arguments: &[&str]) -> Output {
         let directory = self.path("client-0");

@@ -163,3 +163,32 @@ fn a_donor_that_lies_is_blamed_and_the_state_fetched_from_others() {
     let blamed = report["blamed_donors"].as_array().unwrap();
     assert!(blamed.iter().all(|donor| *donor == 1), "{blamed:?}");
 }
+
+/// INV15 on real nodes: what an honest replica holds under a flood stays within the bounds that
+/// docs/traitors.md publishes, and does not grow with the flood.
+#[test]
+fn k8_floods_stay_within_the_published_memory() {
+    // The bounds of all that a replica keeps, batches of the counter counted at 4 KiB each, and the process.
+    let slots = 4 * 64;
+    let kept = (64 << 20) + (64 << 20) + (16 << 20) + slots * (5 * 4096 + 8 * 160);
+    let published = u64::try_from(kept).unwrap() + (64 << 20);
+    for traitor in
+        ["flooder,every_ms=1,burst=50", "vc_spammer,every_ms=1", "garbage_sender,every_ms=1"]
+    {
+        let mut cluster = Cluster::init(4);
+        for id in 0..3 {
+            cluster.start_replica(id);
+        }
+        cluster.start_replica_with(3, &["--traitor", traitor]);
+        let early = cluster.load(1500, 8).report();
+        assert_eq!(early["committed"], 1500, "{traitor}");
+        let before = cluster.resident_bytes(1);
+        let report = cluster.load(6000, 8).report();
+        assert_eq!((&report["committed"], &report["unknown"]), (&6000.into(), &0.into()));
+        let after = cluster.resident_bytes(1);
+        println!("{traitor}: {} MiB, then {} MiB", before >> 20, after >> 20);
+        assert!(after < published, "{traitor}: {after} bytes of {published}");
+        // Four times the operations and the flood: replies and history fill their bounds, nothing else grows.
+        assert!(after < before + (32 << 20), "{traitor}: from {before} to {after} bytes");
+    }
+}
