@@ -9,7 +9,7 @@ use pbft_core::client::ClientOutcome;
 use pbft_core::evidence::Evidence;
 use pbft_core::message::{Batch, Message, Operations, Reply, Statement};
 use pbft_core::replica::{Halt, Misbehavior, Replica, To, ViewEntered};
-use pbft_core::types::{ClientId, ReplicaId, RequestNumber, Sequence};
+use pbft_core::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence};
 
 pub use goals::Goals;
 
@@ -24,6 +24,7 @@ mod at_most_once;
 mod checkpoint;
 mod client_result;
 mod commit_stability;
+mod divergence;
 mod equivocation;
 mod goals;
 mod justified;
@@ -32,6 +33,9 @@ mod memory;
 mod message_count;
 mod monotone;
 mod quiet;
+mod results;
+pub(crate) mod starvation;
+mod strict;
 mod total_order;
 mod validity;
 mod window;
@@ -174,6 +178,20 @@ pub enum Observation<'a> {
         /// Who sent it.
         donor: ReplicaId,
     },
+    /// The owner of a replica's state took its digest.
+    Snapshotted {
+        /// Whose.
+        replica: ReplicaId,
+        /// After which slot.
+        sequence: Sequence,
+        /// The digest.
+        digest: Digest,
+    },
+    /// A bit flipped in a replica's state: what it says of it is not its word any more.
+    Upset {
+        /// Whose.
+        replica: ReplicaId,
+    },
     /// A replica found its own state wrong.
     Diverged {
         /// Which.
@@ -219,6 +237,8 @@ impl Observation<'_> {
             | Observation::Restoring { replica }
             | Observation::Restored { replica, .. }
             | Observation::Blamed { replica, .. }
+            | Observation::Snapshotted { replica, .. }
+            | Observation::Upset { replica }
             | Observation::Diverged { replica, .. }
             | Observation::ViewEntered { replica, .. } => Some(*replica),
         }
@@ -261,6 +281,8 @@ trait Checker {
 pub(crate) struct Checkers {
     checkers: Vec<Box<dyn Checker>>,
     traitors: BTreeSet<ReplicaId>,
+    /// Whose state was spoilt from outside.
+    upset: BTreeSet<ReplicaId>,
     evidence: u64,
     violation: Option<Violation>,
     goals: Goals,
@@ -282,6 +304,9 @@ impl Checkers {
             Box::new(linearizable::Linearizable::default()),
             Box::new(equivocation::Equivocation::default()),
             Box::new(accused::Accused::default()),
+            Box::new(divergence::Divergence::default()),
+            Box::new(results::Results::default()),
+            Box::new(strict::Strict::new(keys)),
             Box::new(memory::Memory::new(keys, options)),
         ];
         if options.is_fault_free() {
@@ -289,7 +314,14 @@ impl Checkers {
             checkers.push(Box::new(message_count::MessageCount::new(options.replicas)));
         }
         let goals = Goals::default();
-        Checkers { checkers, traitors: BTreeSet::new(), evidence: 0, violation: None, goals }
+        Checkers {
+            checkers,
+            traitors: BTreeSet::new(),
+            upset: BTreeSet::new(),
+            evidence: 0,
+            violation: None,
+            goals,
+        }
     }
 
     /// What this replica does is no longer judged.
@@ -302,6 +334,17 @@ impl Checkers {
         if observation.replica().is_some_and(|replica| self.traitors.contains(&replica)) {
             return;
         }
+        if let Observation::Upset { replica } = observation {
+            self.upset.insert(*replica);
+        }
+        // What it answers until it notices is wrong; that nobody believes it is judged at the clients. So are the
+        // parts that it gives out.
+        if let Observation::Replied { replica, .. } | Observation::Blamed { donor: replica, .. } =
+            observation
+            && self.upset.contains(replica)
+        {
+            return;
+        }
         self.evidence += u64::from(matches!(observation, Observation::Accused { .. }));
         self.goals.observe(observation);
         match observation {
@@ -311,7 +354,7 @@ impl Checkers {
                     format!("{replica:?}: {error}"),
                 );
             }
-            Observation::Diverged { replica, sequence } => {
+            Observation::Diverged { replica, sequence } if !self.upset.contains(replica) => {
                 let detail = format!("{replica:?} differs after slot {sequence}");
                 self.report("INV7 determinism", detail);
             }

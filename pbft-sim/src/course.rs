@@ -2,9 +2,14 @@
 
 use pbft_core::types::ReplicaId;
 
+use crate::checker::Observation;
 use crate::node::Node;
 use crate::options::{MILLIS, SECONDS};
 use crate::simulation::{Event, Healed, Place, Simulation};
+
+/// A single request may take so many times as long as it may take until any is executed: those before it in
+/// the order come first.
+const FAIRNESS: u64 = 2;
 
 /// One class of events.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +20,7 @@ enum Fault {
     Slowdown,
     Skew,
     Restart,
+    Upset,
 }
 
 impl Simulation {
@@ -28,6 +34,7 @@ impl Simulation {
             (options.slowdowns, Fault::Slowdown),
             (options.skews, Fault::Skew),
             (options.restarts, Fault::Restart),
+            (options.upsets, Fault::Upset),
         ];
         let on: Vec<Fault> =
             classes.into_iter().filter(|(on, _)| *on).map(|(_, fault)| fault).collect();
@@ -38,6 +45,7 @@ impl Simulation {
             Fault::Slowdown => self.slow_down(),
             Fault::Skew => self.skew(),
             Fault::Restart => self.crash_for_a_while(),
+            Fault::Upset => self.upset(),
         }
         let next = self.random.between(10, 1000) * MILLIS;
         if self.now + next < self.options.heal_at {
@@ -166,6 +174,22 @@ impl Simulation {
         self.schedule(length * MILLIS, Event::Restart { replica });
     }
 
+    /// A bit flips in the state of the one replica to which that happens in this run. It counts towards f, so
+    /// only where fewer than f others are faulty.
+    fn upset(&mut self) {
+        let f = self.options.replicas.saturating_sub(1) / 3;
+        let faulty = self.options.crashes.len() + self.options.traitors.len();
+        let crashes = &self.options.crashes;
+        let crashed = |node: &Node| crashes.iter().any(|(id, _)| *id == node.replica().id().0);
+        let victim = self.nodes.iter().rev().find(|node| !node.is_traitor() && !crashed(node));
+        if let Some(victim) = victim.filter(|_| faulty < f) {
+            victim.upset();
+            let replica = victim.replica().id();
+            self.network.faults.upsets += 1;
+            self.checkers.observe(&Observation::Upset { replica });
+        }
+    }
+
     fn stop(&mut self, replica: ReplicaId) {
         self.backlog.remove(&replica);
         if let Some(node) = self.node_mut(replica) {
@@ -210,10 +234,12 @@ impl Simulation {
         let timeout = |node: &Node| node.replica().summary().timeout.as_micros();
         let largest = self.live().map(timeout).max().unwrap_or(0);
         let largest = u64::try_from(largest).unwrap_or(u64::MAX);
+        let bound = self.options.recovery_bound(largest);
+        self.starvation.heal(self.now, bound.saturating_mul(FAIRNESS));
         self.healed = Some(Healed {
             at: self.now,
             executed: self.frontier(),
-            due: self.now.saturating_add(self.options.recovery_bound(largest)),
+            due: self.now.saturating_add(bound),
             waiting: self.callers.iter().any(|caller| !caller.is_done()),
             progress: None,
         });

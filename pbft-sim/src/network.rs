@@ -40,6 +40,8 @@ pub struct Faults {
     pub slowdowns: u64,
     /// Changes of a clock's rate, and jumps of wall clocks.
     pub skews: u64,
+    /// Bits flipped in the state of a replica. Only where asked for.
+    pub upsets: u64,
 }
 
 impl Faults {
@@ -50,6 +52,7 @@ impl Faults {
         self.corrupted += other.corrupted;
         self.slowed += other.slowed;
         self.partitioned += other.partitioned;
+        self.upsets += other.upsets;
         for ((_, mine), (_, theirs)) in self.counters().into_iter().zip(other.clone().counters()) {
             *mine += *theirs;
         }

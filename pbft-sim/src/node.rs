@@ -391,6 +391,12 @@ impl Node {
                 if let Ok(frozen) = self.state.freeze() {
                     let digest = self.archive.apply(frozen);
                     self.archive.keep();
+                    let replica = self.id;
+                    fx.push(Effect::Observe(Observation::Snapshotted {
+                        replica,
+                        sequence,
+                        digest,
+                    }));
                     self.drive(now, None, Input::Snapshotted { sequence, digest }, fx);
                 }
             }

@@ -61,6 +61,8 @@ pub struct Options {
     pub skews: bool,
     /// Whether replicas stop and start again from their store.
     pub restarts: bool,
+    /// Whether a bit flips in the state of one replica now and then, never of more than one.
+    pub upsets: bool,
     /// Replicas that stop for good, and when, in microseconds.
     pub crashes: Vec<(u32, u64)>,
     /// A replica that is cut off from all others until the faults end.
@@ -108,6 +110,7 @@ impl Options {
             slowdowns: false,
             skews: false,
             restarts: false,
+            upsets: false,
             crashes: Vec::new(),
             outage: None,
             heal_at: 0,
@@ -238,6 +241,7 @@ impl Options {
             || self.slowdowns
             || self.skews
             || self.restarts
+            || self.upsets
     }
 
     /// The bounds and time-outs of the replicas.
@@ -305,7 +309,7 @@ impl fmt::Display for Options {
             "n {}, {} clients x {} requests of up to {} operations, {} in flight; K {}, L {}, W {}, \
              batches of up to {}, {} slots in flight, {} kept below h; delay {}..{} us, slow {}, loss {}, duplication {}, \
              corruption {} per mille; partitions {}, reconnects {}, pauses {}, slowdowns {}, skews {}, \
-             restarts {}; crashes {:?}; outage {:?}; heal at {} ms; {}{}",
+             restarts {}, upsets {}; crashes {:?}; outage {:?}; heal at {} ms; {}{}",
             self.replicas,
             self.clients,
             self.requests_per_client,
@@ -329,6 +333,7 @@ impl fmt::Display for Options {
             self.slowdowns,
             self.skews,
             self.restarts,
+            self.upsets,
             self.crashes,
             self.outage,
             self.heal_at / MILLIS,

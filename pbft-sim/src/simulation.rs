@@ -14,6 +14,7 @@ use pbft_core::types::{ClientId, Digest, ReplicaId, Sequence};
 use sha2::{Digest as _, Sha256};
 
 use crate::caller::Caller;
+use crate::checker::starvation::Starvation;
 use crate::checker::{Checkers, Goals, Observation, Violation, accountability};
 use crate::keys::Keys;
 use crate::ledger::{Seen, Upset};
@@ -61,6 +62,18 @@ pub enum Verdict {
     NoProgress(String),
     /// A property does not hold.
     Violated(Violation),
+}
+
+impl Verdict {
+    /// The property that does not hold, without what was seen.
+    pub fn property(&self) -> &'static str {
+        match self {
+            Verdict::Pass => "none",
+            Verdict::NoProgress(what) if what.starts_with("INV14") => "INV14 liveness",
+            Verdict::NoProgress(_) => "INV14 and INV20, everything done in time",
+            Verdict::Violated(violation) => violation.property,
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -123,6 +136,7 @@ pub struct Simulation {
     pub(crate) nodes: Vec<Node>,
     pub(crate) callers: Vec<Caller>,
     pub(crate) checkers: Checkers,
+    pub(crate) starvation: Starvation,
     keys: Keys,
     check_state: Option<Arc<CheckState>>,
     trace: Sha256,
@@ -173,6 +187,7 @@ impl Simulation {
         let mut simulation = Simulation {
             network: Network::new(&options),
             checkers: Checkers::new(&keys, &options),
+            starvation: Starvation::default(),
             keys,
             check_state: None,
             now: 0,
@@ -196,6 +211,7 @@ impl Simulation {
                 id: replica,
                 cluster: Arc::clone(&keys.cluster),
                 signer: keys.signer(Author::Replica(replica)),
+                edge: keys.edge(Author::Replica(replica)),
                 limits: simulation.options.limits(),
                 application: {
                     let workload = workload.clone();
@@ -332,6 +348,12 @@ impl Simulation {
 
     /// INV14: what waits when the faults end is executed within the bound.
     fn watch_progress(&mut self) -> Option<Verdict> {
+        if let Some((client, number, waited)) = self.starvation.late(self.now) {
+            return Some(Verdict::NoProgress(format!(
+                "INV14: request {number} of {client:?} waits for {} ms while others are executed",
+                waited / MILLIS
+            )));
+        }
         let frontier = self.frontier();
         let healed = self.healed.as_mut()?;
         if !healed.waiting || healed.progress.is_some() {
@@ -519,7 +541,10 @@ impl Simulation {
                     }
                 }
                 Effect::Later { delay, event } => self.schedule(delay, event),
-                Effect::Observe(observation) => self.checkers.observe(&observation),
+                Effect::Observe(observation) => {
+                    self.starvation.observe(self.now, &observation);
+                    self.checkers.observe(&observation);
+                }
             }
         }
     }

@@ -28,6 +28,7 @@ use pbft_core::message::Message;
 use pbft_core::replica::{Action, Input, Record, To};
 use pbft_core::types::{Instant, ReplicaId, Sequence};
 
+use crate::keys::EdgeSigner;
 use crate::random::Random;
 
 mod catalogue;
@@ -95,6 +96,8 @@ pub struct Kit {
     pub cluster: Arc<Cluster>,
     /// Its key.
     pub signer: Arc<dyn Signer>,
+    /// The same key, for signatures that no correct signer makes; none where signatures are not ed25519.
+    pub edge: Option<Arc<EdgeSigner>>,
     /// The bounds its replica runs under.
     pub limits: Limits,
     /// Its application, empty.

@@ -150,3 +150,22 @@ fn f8_slow_operations_and_lost_messages_make_no_primary_slow() {
         }
     }
 }
+
+/// PITFALLS C5: a flipped bit in one replica's state is found by that replica, harms no client and is repaired.
+#[test]
+fn c5_a_bit_flipped_in_one_state_is_noticed_and_repaired() {
+    let mut upsets = 0;
+    for seed in 0..8 {
+        let options = Options {
+            upsets: true,
+            heal_at: 3 * pbft_sim::SECONDS,
+            requests_per_client: 300,
+            ..Options::fault_free(seed, 4)
+        };
+        let report = run(options);
+        assert_eq!(report.verdict, Verdict::Pass, "seed {seed}");
+        upsets += report.faults.upsets;
+        assert!(report.goals.restored > 0, "seed {seed}");
+    }
+    assert!(upsets > 8, "{upsets}");
+}

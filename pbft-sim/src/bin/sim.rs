@@ -4,6 +4,7 @@
 //! 3 something was not done in time.
 
 use std::io::IsTerminal;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +14,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pbft_core::types::ReplicaId;
 use pbft_sim::traitor::SpecError;
-use pbft_sim::{Faults, Goals, Options, Report, SECONDS, Simulation, Spec, Verdict};
+use pbft_sim::{Faults, Goals, MILLIS, Options, Report, SECONDS, Simulation, Spec, Verdict};
 
 /// Simulate PBFT clusters under faults and check them.
 #[derive(Parser)]
@@ -37,9 +38,24 @@ struct Arguments {
     /// Make replica I a traitor: I=NAME[,key=value...]; may be repeated, also beyond f
     #[arg(long = "traitor", value_name = "I=NAME", value_parser = parse_traitor)]
     traitors: Vec<(u32, Spec)>,
+    /// Real ed25519 signatures in every seed
+    #[arg(long)]
+    ed25519: bool,
+    /// A bit flips in the state of one replica now and then
+    #[arg(long)]
+    upsets: bool,
+    /// How many requests each client makes, instead of what the seed says; ten minutes may pass until they are done
+    #[arg(long)]
+    requests: Option<u64>,
+    /// Messages take half to all of so many milliseconds, instead of what the seed says
+    #[arg(long, value_name = "MILLISECONDS")]
+    delay: Option<u64>,
     /// Run every seed twice and compare the traces
     #[arg(long)]
     twice: bool,
+    /// Run one seed after the other, stop at the first that fails and say how many that took
+    #[arg(long, conflicts_with = "seed")]
+    until_failure: bool,
     /// Seeds at a time, each on a thread of its own
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -55,7 +71,16 @@ impl Arguments {
     fn options(&self, seed: u64) -> Options {
         let traitors = self.traitors.iter();
         let traitors: Vec<_> = traitors.map(|(id, spec)| (ReplicaId(*id), spec.clone())).collect();
-        let options = self.plain_options(seed);
+        let mut options = self.plain_options(seed);
+        options.ed25519 |= self.ed25519;
+        options.upsets |= self.upsets;
+        if let Some(requests) = self.requests {
+            options.requests_per_client = requests;
+            options.liveness_bound = options.liveness_bound.max(600 * SECONDS);
+        }
+        if let Some(millis) = self.delay {
+            options.delay = (millis * MILLIS / 2, millis * MILLIS);
+        }
         if traitors.is_empty() { options } else { options.with_traitors(traitors) }
     }
 
@@ -82,6 +107,18 @@ impl Arguments {
         if let Some(replicas) = self.replicas {
             words.push_str(&format!(" --replicas {replicas}"));
         }
+        if self.ed25519 {
+            words.push_str(" --ed25519");
+        }
+        if self.upsets {
+            words.push_str(" --upsets");
+        }
+        if let Some(requests) = self.requests {
+            words.push_str(&format!(" --requests {requests}"));
+        }
+        if let Some(millis) = self.delay {
+            words.push_str(&format!(" --delay {millis}"));
+        }
         for (id, spec) in &self.traitors {
             words.push_str(&format!(" --traitor {id}={spec}"));
         }
@@ -101,6 +138,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.seed {
         Some(seed) => one(&arguments, seed),
+        None if arguments.until_failure => until_failure(&arguments),
         None => many(&arguments),
     }
 }
@@ -143,6 +181,36 @@ fn one(arguments: &Arguments, seed: u64) -> ExitCode {
     println!("verdict: {}", report.verdict);
     ExitCode::from(code(&report, same))
 }
+
+/// Searches the seeds for one that fails. Which one is being run is said before it runs: it may end the process.
+fn until_failure(arguments: &Arguments) -> ExitCode {
+    for (count, seed) in (1_u64..=arguments.seeds).zip(arguments.from..) {
+        eprintln!("seed {seed}");
+        let outcome = catch_unwind(AssertUnwindSafe(|| arguments.run(seed)));
+        let (code, property, what) = match outcome {
+            Ok(Err(error)) => {
+                eprintln!("error: {error}");
+                return ExitCode::from(2);
+            }
+            Ok(Ok((report, same))) => match code(&report, same) {
+                0 => continue,
+                code if same => (code, report.verdict.property(), report.verdict.to_string()),
+                code => (code, "INV24 determinism of the run", "traces differ".to_owned()),
+            },
+            // What it says has gone to standard error.
+            Err(_) => (1, "no panic", "the replica or the simulator panicked".to_owned()),
+        };
+        println!("found in {count} seeds: {property}");
+        println!("seed {seed}: {what}");
+        println!("  replay: {REPLAY} {seed}{}", arguments.words());
+        return ExitCode::from(code);
+    }
+    println!("nothing found in {} seeds", arguments.seeds);
+    ExitCode::SUCCESS
+}
+
+/// How a seed is run again; its number and options follow.
+const REPLAY: &str = "cargo run --release -p pbft-sim --bin sim -- --seed";
 
 #[derive(Default)]
 struct Totals {
@@ -223,10 +291,7 @@ impl Totals {
     fn print(&self, elapsed: f64) {
         for (seed, _, what) in &self.failures {
             println!("seed {seed}: {what}");
-            println!(
-                "  replay: cargo run --release -p pbft-sim --bin sim -- --seed {seed}{}",
-                self.words
-            );
+            println!("  replay: {REPLAY} {seed}{}", self.words);
         }
         let failed = self.failures.len();
         let runs = self.passed + u64::try_from(failed).unwrap_or(0);
@@ -253,7 +318,11 @@ fn seconds(micros: u64) -> f64 {
 }
 
 fn show(faults: &Faults) -> String {
-    let drawn = faults.clone().counters().map(|(name, count)| format!("{count} {name}"));
+    let mut drawn =
+        faults.clone().counters().map(|(name, count)| format!("{count} {name}")).to_vec();
+    if faults.upsets > 0 {
+        drawn.push(format!("{} upsets", faults.upsets));
+    }
     format!(
         "messages: {} lost, {} duplicated, {} corrupted, {} slowed, {} cut off\nfaults: {}",
         faults.lost,

@@ -1,13 +1,16 @@
-//! INV1: no two correct replicas execute different batches at one slot.
+//! INV1: no two correct replicas execute different batches at one slot. Bodies are compared, not what the
+//! replica takes for their identity: a digest that does not cover the body would hide the difference (PITFALLS A7).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use pbft_core::types::{Digest, ReplicaId, Sequence};
+use pbft_core::message::Batch;
+use pbft_core::types::{ReplicaId, Sequence};
 
 use super::{Checker, Observation};
 
 #[derive(Default)]
-pub(super) struct Agreement(BTreeMap<Sequence, (ReplicaId, Digest)>);
+pub(super) struct Agreement(BTreeMap<Sequence, (ReplicaId, Arc<Batch>)>);
 
 impl Checker for Agreement {
     fn name(&self) -> &'static str {
@@ -18,22 +21,17 @@ impl Checker for Agreement {
         let Observation::Executed { replica, sequence, batch } = observation else {
             return Ok(());
         };
-        let digest = batch.digest();
-        let (first, agreed) = *self.0.entry(*sequence).or_insert((*replica, digest));
-        if agreed == digest {
+        let (first, agreed) =
+            self.0.entry(*sequence).or_insert_with(|| (*replica, Arc::clone(batch)));
+        if agreed == batch {
             return Ok(());
         }
-        Err(format!(
-            "slot {sequence}: {first:?} executed {agreed:?}, {replica:?} executed {digest:?}"
-        ))
+        Err(format!("slot {sequence}: {first:?} executed {agreed:?}, {replica:?} {batch:?}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use pbft_core::message::Batch;
     use pbft_core::types::WallTime;
 
     use super::*;

@@ -19,8 +19,8 @@ pub(super) struct Justified {
     n: u64,
     said: BTreeMap<(Kind, Vote), BTreeSet<ReplicaId>>,
     seen: BTreeMap<(ReplicaId, Sequence), (Option<View>, bool)>,
-    /// What traitors say is not seen here, so with them about nothing can be counted.
-    traitors: bool,
+    /// What traitors say is not seen here: each counts as if it had said everything.
+    traitors: BTreeSet<ReplicaId>,
 }
 
 impl Justified {
@@ -31,12 +31,12 @@ impl Justified {
             n: u64::try_from(replicas).unwrap_or(1),
             said: BTreeMap::new(),
             seen: BTreeMap::new(),
-            traitors: false,
+            traitors: BTreeSet::new(),
         }
     }
 
     fn sayers(&self, kind: Kind, vote: Vote) -> usize {
-        self.said.get(&(kind, vote)).map_or(0, BTreeSet::len)
+        self.said.get(&(kind, vote)).map_or(0, BTreeSet::len) + self.traitors.len()
     }
 
     fn check(&self, kind: Kind, vote: Vote) -> Result<(), String> {
@@ -44,16 +44,19 @@ impl Justified {
             Kind::Commit => self.sayers(Kind::Commit, vote) >= self.quorum,
             _ => {
                 let primary = u32::try_from(vote.view.0 % self.n).unwrap_or(0);
+                let primary = ReplicaId(primary);
                 let by_primary = self.said.get(&(Kind::PrePrepare, vote));
-                by_primary.is_some_and(|it| it.contains(&ReplicaId(primary)))
-                    && self.sayers(Kind::Prepare, vote) >= self.quorum - 1
+                // A traitor that is the primary says PrePrepare only.
+                let lies = usize::from(self.traitors.contains(&primary));
+                (lies > 0 || by_primary.is_some_and(|it| it.contains(&primary)))
+                    && self.sayers(Kind::Prepare, vote) - lies >= self.quorum - 1
             }
         };
-        if enough || self.traitors {
+        if enough {
             return Ok(());
         }
         Err(format!(
-            "{kind:?} certificate for {vote:?}: {} said PrePrepare, {} Prepare, {} Commit",
+            "{kind:?} certificate for {vote:?}: {} said PrePrepare, {} Prepare, {} Commit, traitors included",
             self.sayers(Kind::PrePrepare, vote),
             self.sayers(Kind::Prepare, vote),
             self.sayers(Kind::Commit, vote)
@@ -99,8 +102,8 @@ impl Checker for Justified {
         }
     }
 
-    fn distrust(&mut self, _: ReplicaId) {
-        self.traitors = true;
+    fn distrust(&mut self, traitor: ReplicaId) {
+        self.traitors.insert(traitor);
     }
 }
 
@@ -124,6 +127,16 @@ mod tests {
         (0..2).for_each(|replica| say(replica, Statement::Commit(vote)));
         assert!(checker.check(Kind::Prepare, vote).is_err());
         assert!(checker.check(Kind::Commit, vote).is_err());
+        // A traitor may have said what the third that is needed has not.
+        let mut allowed =
+            Justified { traitors: [ReplicaId(3)].into(), said: checker.said.clone(), ..checker };
+        assert!(allowed.check(Kind::Prepare, vote).is_ok());
+        assert!(allowed.check(Kind::Commit, vote).is_ok());
+        let mut checker = Justified {
+            traitors: BTreeSet::new(),
+            said: std::mem::take(&mut allowed.said),
+            ..allowed
+        };
         let mut say = |replica, statement| {
             let replica = ReplicaId(replica);
             checker.observe(&Observation::Said { replica, statement }).unwrap();

@@ -1,7 +1,7 @@
 //! INV11: view, voted view, h and the last slot executed never go back, not even over restarts; execution
-//! alone starts again from the snapshot when a replica does.
+//! alone starts again from the snapshot when a replica does, or finds its state wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pbft_core::message::Statement;
 use pbft_core::types::{ReplicaId, Sequence, View};
@@ -21,6 +21,8 @@ pub(super) struct Monotone {
     last: BTreeMap<ReplicaId, Local>,
     /// The highest view each replica has voted in, and the highest it has voted for.
     said: BTreeMap<ReplicaId, (View, View)>,
+    /// Who is about to have its state replaced.
+    diverged: BTreeSet<ReplicaId>,
 }
 
 impl Monotone {
@@ -51,6 +53,16 @@ impl Checker for Monotone {
                 let (view, voted) = self.said.get(replica).copied().unwrap_or_default();
                 let local = Local { view, voted, ..Local::default() };
                 self.last.insert(*replica, local);
+                Ok(())
+            }
+            Observation::Diverged { replica, .. } => {
+                self.diverged.insert(*replica);
+                Ok(())
+            }
+            Observation::Restored { replica, .. } => {
+                if self.diverged.remove(replica) {
+                    self.last.entry(*replica).or_default().executed = Sequence(0);
+                }
                 Ok(())
             }
             Observation::Said { replica, statement } => {

@@ -92,7 +92,7 @@ static ENTRIES: [Entry; 34] = [
     plain::<BodySwapper>("body_swapper", "names the right digest with another body for each"),
     plain::<PrematureCommitter>(
         "premature_committer",
-        "commits without being prepared, prepares what nobody proposed",
+        "commits without being prepared, prepares what nobody proposed, proposes as a backup",
     ),
     plain::<StaleViewVoter>("stale_view_voter", "votes in old views and in views to come"),
     made("vc_spammer", "votes for ever higher views (every_ms)", |_, settings| {

@@ -1,7 +1,9 @@
 //! Votes for every digest it sees, first towards whoever said it, then towards everyone, and twice; where an ally
-//! has split a slot, at once and towards each side for its own digest.
+//! has split a slot, at once and towards each side for its own digest. Now and then it shows a decision in
+//! which its own Commit counts as often as a quorum needs (PITFALLS A2).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pbft_core::hook::Deed;
@@ -89,6 +91,11 @@ impl Behaviour for DoubleVoter {
                 for to in world.others() {
                     vote_for(world, to, vote);
                     vote_for(world, to, vote);
+                }
+                if world.random.chance(100) {
+                    let signer = Arc::clone(&world.kit.signer);
+                    let decision = world.lonely_decision(|preimage, _| signer.sign(preimage));
+                    world.send(To::All, decision);
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pbft_core::hook::Deed;
 use pbft_core::message::{NewView, Statement, ViewChange, Vote};
-use pbft_core::types::View;
+use pbft_core::types::{Digest, View};
 
 use super::vc_liar_forges::NOBODYS;
 use super::world::{flip, said};
@@ -15,6 +15,8 @@ use super::{Behaviour, World};
 enum Way {
     /// The NewView is right and the proposals are not: other digests.
     Replace,
+    /// The NewView is right and nothing is proposed again: null, which needs no body, in every slot.
+    Erase,
     /// The proposals come one slot off.
     Reorder,
     /// One ViewChange too few.
@@ -42,8 +44,15 @@ impl NvRewriter {
     fn choose(&mut self, world: &mut World<'_>, view: View) {
         if self.decided != view {
             self.decided = view;
-            let ways =
-                [Way::Replace, Way::Reorder, Way::Fewer, Way::Twice, Way::Strip, Way::Invent];
+            let ways = [
+                Way::Replace,
+                Way::Erase,
+                Way::Reorder,
+                Way::Fewer,
+                Way::Twice,
+                Way::Strip,
+                Way::Invent,
+            ];
             self.way = world.random.pick(&ways, Way::Replace);
         }
     }
@@ -51,7 +60,7 @@ impl NvRewriter {
     fn rewrite(&self, honest: &NewView) -> NewView {
         let mut lie = honest.clone();
         match self.way {
-            Way::Replace | Way::Reorder => {}
+            Way::Replace | Way::Erase | Way::Reorder => {}
             Way::Fewer => drop(lie.changes.pop()),
             Way::Twice => {
                 lie.changes.pop();
@@ -86,6 +95,7 @@ impl Behaviour for NvRewriter {
             Some((statement @ Statement::PrePrepare(vote), None)) => {
                 let vote = match self.way {
                     Way::Replace => Vote { digest: flip(vote.digest), ..*vote },
+                    Way::Erase => Vote { digest: Digest::NULL, ..*vote },
                     Way::Reorder => Vote { sequence: vote.sequence.next(), ..*vote },
                     _ => *vote,
                 };

@@ -1,14 +1,15 @@
-//! Signatures at the edge: malleable copies, zeros, one kind's signature under another kind, and statements
-//! signed for another cluster (PITFALLS I1, I4, I5).
+//! Signatures at the edge: malleable copies, zeros, a point of small order, one kind's signature under another
+//! kind, its own and others', statements signed for another cluster, and a decision under many different
+//! signatures of its own (PITFALLS I1, I4, I5).
 
 use std::sync::Arc;
 
 use pbft_core::cluster::{Cluster, ClusterConfig};
 use pbft_core::hook::Deed;
 use pbft_core::message::{Message, Signed, Statement};
-use pbft_core::replica::To;
+use pbft_core::replica::{Input, To};
 use pbft_core::signed::sign;
-use pbft_core::types::Signature;
+use pbft_core::types::{ReplicaId, Signature};
 
 use super::vc_liar_forges::NOBODYS;
 use super::world::said;
@@ -50,18 +51,54 @@ fn malleable(signature: &Signature) -> Signature {
     Signature(bytes)
 }
 
+/// The votes of the other kind that the same signature would be good for, if the kind were not signed.
+fn other_kinds(statement: &Statement) -> Vec<Statement> {
+    match statement {
+        Statement::PrePrepare(vote) => vec![Statement::Prepare(*vote), Statement::Commit(*vote)],
+        Statement::Prepare(vote) => vec![Statement::Commit(*vote)],
+        Statement::Commit(vote) => vec![Statement::Prepare(*vote)],
+        _ => Vec::new(),
+    }
+}
+
 impl Behaviour for SigEdge {
+    fn hear(
+        &mut self,
+        world: &mut World<'_>,
+        _: Option<ReplicaId>,
+        input: Input,
+        inputs: &mut Vec<Input>,
+    ) {
+        // Others' signatures are replayed under other kinds too.
+        if let Input::Deliver(verified) = &input
+            && let Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } =
+                verified.message()
+            && signed.sender != world.me()
+            && world.random.chance(300)
+        {
+            for statement in other_kinds(&signed.statement) {
+                let replayed = Signed { statement, ..signed.clone() };
+                world.send(To::All, Message::Statement(replayed));
+            }
+        }
+        inputs.push(input);
+    }
+
     fn act(&mut self, world: &mut World<'_>, deed: Deed) {
         if let Some((statement, None)) = said(&deed) {
             let signed = world.sign(statement.clone());
-            let other_kind = match statement {
-                Statement::Prepare(vote) => Some(Statement::Commit(*vote)),
-                Statement::Commit(vote) => Some(Statement::Prepare(*vote)),
-                _ => None,
-            };
             let copy = |signature| Signed { signature, ..signed.clone() };
             let mut edges = vec![copy(malleable(&signed.signature)), copy(NOBODYS)];
-            edges.extend(other_kind.map(|statement| Signed { statement, ..signed.clone() }));
+            let others = other_kinds(statement).into_iter();
+            edges.extend(others.map(|statement| Signed { statement, ..signed.clone() }));
+            if let Some(edge) = world.kit.edge.clone() {
+                let preimage = statement.preimage(&world.kit.cluster, world.me());
+                edges.push(copy(edge.of_small_order(&preimage)));
+                if world.random.chance(50) {
+                    let decision = world.lonely_decision(|preimage, one| edge.again(preimage, one));
+                    world.send(To::All, decision);
+                }
+            }
             if let Some(elsewhere) = &self.elsewhere {
                 edges.push(sign(elsewhere, &*world.kit.signer, world.me(), statement.clone()));
             }

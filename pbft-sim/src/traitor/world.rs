@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pbft_core::certificate::{CommitCertificate, Signatures};
 use pbft_core::hook::{Deed, Scene};
 use pbft_core::message::{
     Batch, Checkpoint, Message, Signed, SignedViewChange, Statement, ViewChange, Vote,
 };
 use pbft_core::replica::{Action, To};
 use pbft_core::signed::sign;
-use pbft_core::types::{Digest, Instant, ReplicaId, Sequence, Signature, View};
+use pbft_core::types::{Digest, Instant, ReplicaId, Sequence, Signature, View, WallTime};
 
 use super::{Kit, Notes};
 use crate::random::Random;
@@ -132,6 +133,19 @@ impl<'a> World<'a> {
         let mut bytes = [0; 64];
         bytes.iter_mut().zip(one.0.iter().chain(&two.0)).for_each(|(out, byte)| *out = *byte);
         Signature(bytes)
+    }
+
+    /// A decision about the next slot that nobody else has a part in: `signatures` of this replica where those of
+    /// a quorum belong, over its own Commit for a batch of its own.
+    pub fn lonely_decision(&mut self, sign: impl Fn(&[u8], u64) -> Signature) -> Message {
+        let batch = Arc::new(Batch::new(WallTime(self.random.below(1 << 40)), Vec::new()));
+        let sequence = self.executed().next();
+        let vote = Vote { view: self.view(), sequence, digest: batch.digest() };
+        let preimage = Statement::Commit(vote).preimage(&self.kit.cluster, self.me());
+        let count = u64::try_from(self.kit.cluster.quorum()).unwrap_or(0);
+        let commits = (0..count).map(|one| (self.me(), sign(&preimage, one)));
+        let certificate = CommitCertificate { vote, commits: Signatures::raw(commits.collect()) };
+        Message::Committed { certificate, batch: Some(batch) }
     }
 
     /// An honest ViewChange for `view`, as its replica would say it.
