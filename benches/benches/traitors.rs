@@ -41,6 +41,7 @@ fn hook(deployment: &Deployment, keys: &NodeKeys, id: ReplicaId, name: &str) -> 
         id,
         cluster: Arc::clone(deployment.cluster()),
         signer: Arc::new(keys.signer()),
+        edge: None,
         limits: deployment.limits(),
         application: Arc::new(|| Box::new(Sum::default())),
         seed: 1,

@@ -62,6 +62,7 @@ pub(crate) fn hook(
         id,
         cluster: Arc::clone(deployment.cluster()),
         signer: Arc::new(keys.signer()),
+        edge: None,
         limits: deployment.limits(),
         application: Arc::new(|| Box::new(Typed::<Counter>::new())),
         seed,
