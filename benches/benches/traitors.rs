@@ -2,7 +2,7 @@
 //!
 //! Four replicas, 4 clients with 16 callers each, all on this machine, memory storage. Fault-free runs stand
 //! between the others, and each ratio is to the mean of the two next to it. With `-- NAME` only traitors whose
-//! name contains it; with `-- --write FILE` the table goes between the marks in FILE.
+//! name contains it; `--seconds N` for each; with `--write FILE` the table goes between the marks in FILE.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,8 +26,8 @@ use pbft_sim::{Kit, Traitor};
 
 const CLIENTS: usize = 4;
 const CALLERS: usize = 16;
-/// Long enough that one view change of a good second is a small part.
-const LENGTH: Duration = Duration::from_secs(8);
+/// Unless told: long enough that one view change of a good second is a small part.
+const SECONDS: u64 = 8;
 /// A fault-free run after so many others.
 const BETWEEN: usize = 4;
 
@@ -76,11 +76,11 @@ async fn start(traitor: Option<(ReplicaId, &str)>) -> Setup {
 }
 
 /// Operations committed per second, the whole run counted, whatever a traitor does to its beginning.
-async fn measure(traitor: Option<(ReplicaId, &str)>) -> f64 {
+async fn measure(length: Duration, traitor: Option<(ReplicaId, &str)>) -> f64 {
     let setup = start(traitor).await;
     let committed = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
-    let end = start + LENGTH;
+    let end = start + length;
     let mut tasks = tokio::task::JoinSet::new();
     for caller in 0..CLIENTS * CALLERS {
         let client = setup.clients[caller % CLIENTS].clone();
@@ -105,25 +105,30 @@ async fn measure(traitor: Option<(ReplicaId, &str)>) -> f64 {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
-    let write = arguments.iter().position(|it| it == "--write");
-    let path = write.and_then(|at| arguments.get(at + 1)).cloned();
-    let only = if write == Some(0) { None } else { arguments.first().cloned() };
+    let option = |name: &str| {
+        let at = arguments.iter().position(|it| it == name)?;
+        arguments.get(at + 1).cloned()
+    };
+    let path = option("--write");
+    let seconds = option("--seconds").map_or(SECONDS, |it| it.parse().expect("a number"));
+    let length = Duration::from_secs(seconds);
+    let only = arguments.first().filter(|it| !it.starts_with("--")).cloned();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut cases: Vec<(&str, &str, u32)> = Vec::new();
     for name in names().filter(|name| only.as_ref().is_none_or(|only| name.contains(only))) {
         cases.extend([(name, "backup", 3), (name, "primary", 0)]);
     }
-    println!("{}; {} cases of {LENGTH:?}", machine(), cases.len());
+    println!("{}; {} cases of {seconds} s", machine(), cases.len());
     let mut table = String::from(
         "| traitor | role | operations/s | fault-free beside it | kept |\n|---|---|---|---|---|\n",
     );
-    let mut before = runtime.block_on(measure(None));
+    let mut before = runtime.block_on(measure(length, None));
     for group in cases.chunks(BETWEEN) {
         let rates: Vec<f64> = group
             .iter()
-            .map(|(name, _, id)| runtime.block_on(measure(Some((ReplicaId(*id), name)))))
+            .map(|(name, _, id)| runtime.block_on(measure(length, Some((ReplicaId(*id), name)))))
             .collect();
-        let after = runtime.block_on(measure(None));
+        let after = runtime.block_on(measure(length, None));
         let beside = f64::midpoint(before, after);
         for ((name, role, _), rate) in group.iter().zip(rates) {
             let kept = 100.0 * rate / beside;
