@@ -223,7 +223,12 @@ impl Replica {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
+    use crate::message::{Message, Statement};
+    use crate::replica::Input;
+    use crate::testing::*;
 
     const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -288,5 +293,28 @@ mod tests {
         let mut pace = usual(60);
         pace.note_slot(Duration::ZERO);
         assert_eq!(pace.usual, Some(Duration::from_millis(60)), "a proposal that came last");
+    }
+
+    #[test]
+    fn f8_nothing_is_lacking_while_a_slot_is_executed_or_its_proposal_waits_for_the_window() {
+        let world = World::new(4);
+        let mut replica = world.replica(2);
+        let batch = world.batch(&[1]);
+        deliver(&world, &mut replica, world.proposal(1, &batch));
+        for sender in [0, 1, 3] {
+            deliver(&world, &mut replica, world.commit(sender, 1, batch.digest()));
+        }
+        let request = world.request(1, 1);
+        deliver(&world, &mut replica, world.verify(Message::Request(request)).unwrap());
+        let awaited = Awaited::Request(ClientId(1), RequestNumber(1), replica.view());
+        assert_eq!(replica.lack(Some(awaited)), None, "slot 1 is being executed");
+        let consumed = vec![(ClientId(0), RequestNumber(1))];
+        drive(&world, &mut replica, Input::Executed { sequence: Sequence(1), consumed });
+        let lack = Lack::Request(ClientId(1), RequestNumber(1));
+        assert_eq!(replica.lack(Some(awaited)), Some(lack));
+        let next = world.batch(&[2]);
+        let signed = world.sign(0, Statement::PrePrepare(vote(2, next.digest())));
+        replica.window.slot_mut(Sequence(2)).early = Some((signed, next));
+        assert_eq!(replica.lack(Some(awaited)), None, "slot 2 was proposed and waits for h");
     }
 }
