@@ -319,6 +319,14 @@ impl Host {
             }
             Action::ViewEntered(event) => log_view(self.id, &event),
             Action::Accuse(evidence) => self.keeper.keep(evidence),
+            Action::Reinstated { through } => tracing::info!(
+                replica = %self.id, %through,
+                "the loss of the store is over: this replica votes again in the views after the one named"
+            ),
+            Action::Impersonated(subject) => tracing::error!(
+                replica = %self.id, ?subject,
+                "somebody else uses this replica's key, or its store is an old one: it votes no more; stop the other, then start this one again"
+            ),
             Action::Halt(halt) => {
                 // The last that anyone sees of it says why.
                 self.publish.send_replace(Some(self.replica.summary()));
@@ -365,6 +373,7 @@ impl Host {
             view_changes: summary.view_changes,
             view_change_cause: cause,
             transferring: summary.restoring,
+            standing: summary.standing,
             evidence: u64::try_from(summary.evidence).unwrap_or(u64::MAX),
             convictions: Convictions::new(convictions),
             version: VERSION,

@@ -66,6 +66,8 @@ fn sequence_of(record: &Record) -> Sequence {
         Record::Stable(proof) => proof.sequence(),
         // Kept until a later view's is durable, whatever is dropped below a checkpoint.
         Record::ViewChange(_) | Record::NewView { .. } => Sequence(u64::MAX),
+        // Kept for good: what came before is not known.
+        Record::Lost | Record::Reinstated { .. } => Sequence(u64::MAX),
     }
 }
 

@@ -51,6 +51,8 @@ fn status() -> Statement {
         checkpoints: set(&[3]),
         view_changes: vec![(ReplicaId(1), View(2))],
         slots: vec![held],
+        asks: Some(WallTime(7)),
+        answers: vec![(ReplicaId(3), WallTime(8))],
     })
 }
 
@@ -139,6 +141,7 @@ fn answers() -> [ReplicaMessage; 5] {
         view_changes: 6,
         view_change_cause: Text::new("why"),
         transferring: true,
+        standing: Standing::NonVoting,
         evidence: 7,
         convictions: Convictions::new([
             subject(0, Kind::PrePrepare, 1, 2),
@@ -227,7 +230,7 @@ const GOLDEN: [(usize, &str); 22] = [
     (126, "3a2c419c706ec13c"),
     (126, "d3c80e4a4b642df4"),
     (118, "543ee8dbe3095e5d"),
-    (190, "8889496f5f43f8ec"),
+    (215, "8c60afff0812e1eb"),
     (320, "fa4ef2d6ec43b6b6"),
     (97, "c03b2d4c4da3b3c2"),
     (195, "11a70e404f573f95"),
@@ -243,7 +246,7 @@ const GOLDEN: [(usize, &str); 22] = [
     (59, "885c7e7c1e1f7e2f"),
     (59, "f53f0d119f8f73b1"),
     (14, "f468560b906458e7"),
-    (143, "3be8b100cc604b9d"),
+    (147, "2cdc89f9058b8222"),
     (6, "a3a90eee90ecdffc"),
 ];
 

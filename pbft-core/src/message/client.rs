@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::Request;
 use crate::crypto::Kind;
 use crate::evidence::Subject;
-use crate::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, View};
+use crate::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, Standing, View};
 use crate::wire;
 
 /// What a client says to a replica.
@@ -321,6 +321,8 @@ pub struct Report {
     pub view_change_cause: Text,
     /// Whether it is fetching the state of a stable checkpoint.
     pub transferring: bool,
+    /// Whether it votes, and if not, why.
+    pub standing: Standing,
     /// How many pieces of evidence it holds.
     pub evidence: u64,
     /// Whom it convicts, and of what; not all, if there are many.

@@ -5,8 +5,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{
-    Batch, Cluster, Limits, Outbox, Place, Record, Replica, ReplicaId, Sequence, Signed, Statement,
-    View, Vote,
+    Batch, Cluster, Limits, Outbox, Place, Record, Replica, ReplicaId, Sequence, Signed, Standing,
+    Statement, View, Vote,
 };
 use crate::certificate::{PreparedCertificate, StableProof};
 use crate::limits::ConfigError;
@@ -70,6 +70,11 @@ impl Replica {
                         raise(&mut proven, change.change.stable.clone());
                     }
                     newest = Some((new_view, signature));
+                }
+                Record::Lost => replica.standing = Standing::NonVoting,
+                Record::Reinstated { through } => {
+                    replica.standing = Standing::Voting;
+                    replica.amnesia.silent_through = Some(through);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use pbft_core::message::{BodyName, Checkpoint, Fetch, Held, ReplicaSet, Statement, Status, Vote};
 use pbft_core::replica::Input;
-use pbft_core::types::{Instant, ReplicaId, Sequence, View};
+use pbft_core::types::{Instant, ReplicaId, Sequence};
 
 use super::spec::{Settings, SpecError};
 use super::{Behaviour, World};
@@ -45,16 +45,7 @@ impl Flooder {
                     prepares: ReplicaSet::default(),
                     commits: ReplicaSet::default(),
                 });
-                Statement::Status(Status {
-                    view: View(0),
-                    voted_view: View(0),
-                    slow_primary: false,
-                    stable: Sequence(0),
-                    executed: Sequence(0),
-                    checkpoints: ReplicaSet::default(),
-                    view_changes: Vec::new(),
-                    slots: slots.collect(),
-                })
+                Statement::Status(Status { slots: slots.collect(), ..Status::default() })
             }
             _ => Statement::Fetch(Fetch {
                 bodies: (0..16)
