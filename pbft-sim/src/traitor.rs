@@ -39,6 +39,7 @@ mod spec;
 mod world;
 
 mod amnesiac;
+mod beat;
 mod body_swapper;
 mod censor;
 mod checkpoint_liar;
