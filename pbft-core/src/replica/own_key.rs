@@ -78,7 +78,8 @@ impl Replica {
         });
         match own {
             Some(own) => own != *vote,
-            None => self.may_vote(vote.sequence),
+            // What was held back for the journal leaves after the ViewChange too, and is not noted then.
+            None => !self.is_changing() && self.may_vote(vote.sequence),
         }
     }
 

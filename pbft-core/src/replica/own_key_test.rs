@@ -112,6 +112,26 @@ fn l6_after_a_restart_old_votes_are_the_own_and_those_beyond_all_it_can_have_sai
     assert!(is_silenced(&again), "the journal says otherwise");
 }
 
+/// Found by the simulator.
+#[test]
+fn l6_a_commit_held_back_until_after_the_view_change_is_the_own() {
+    let world = World::new(4);
+    let mut replica = world.replica(1);
+    let batch = world.batch(&[1]);
+    deliver(&world, &mut replica, world.proposal(1, &batch));
+    let mut out = Outbox::new();
+    replica.step(NOW, Input::Deliver(world.prepare(2, 1, batch.digest())), &mut out);
+    let [Action::Persist { id, .. }] = out[..] else { panic!("{out:?}") };
+    for sender in [2, 3] {
+        replica.step(NOW, Input::Deliver(world.plain_change(sender, 2)), &mut out);
+    }
+    assert!(replica.is_changing());
+    replica.step(NOW, Input::Durable(id), &mut out);
+    assert_eq!(commits(&out), 1);
+    hear(&world, &mut replica, world.commit(1, 1, batch.digest()));
+    assert!(!is_silenced(&replica));
+}
+
 #[test]
 fn l6_evidence_against_oneself_counts_by_what_is_in_it() {
     let world = World::new(4);
