@@ -36,9 +36,6 @@ pub enum WireError {
     /// The frame was made by another version of the wire format.
     #[error("wire version {0}, expected {VERSION}")]
     Version(u16),
-    /// The record was stored by another version.
-    #[error("stored version {0}, expected {STORED_VERSION}")]
-    Stored(u8),
     /// The frame ends before the message does.
     #[error("frame ends early")]
     Truncated,
@@ -83,6 +80,17 @@ pub fn decode<T: Decode<()>>(frame: &[u8]) -> Result<T, WireError> {
 /// Version of what a replica writes into its own store, apart from the wire: a store outlives a connection.
 pub const STORED_VERSION: u8 = 1;
 
+/// Why bytes from a store are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoredError {
+    /// Another version wrote them.
+    #[error("stored version {0}, expected {STORED_VERSION}")]
+    Version(u8),
+    /// They are not what any version writes.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
 /// Encodes `value` for the replica's own store, its version first.
 pub fn encode_stored<T: Encode>(value: &T) -> Vec<u8> {
     let mut bytes = vec![STORED_VERSION];
@@ -94,13 +102,13 @@ pub fn encode_stored<T: Encode>(value: &T) -> Vec<u8> {
 ///
 /// # Errors
 /// What is wrong with the bytes. No input panics or allocates more than a small multiple of its length.
-pub fn decode_stored<T: Decode<()>>(bytes: &[u8]) -> Result<T, WireError> {
+pub fn decode_stored<T: Decode<()>>(bytes: &[u8]) -> Result<T, StoredError> {
     if bytes.len() > FRAME_BYTES_MAX {
-        return Err(WireError::Oversized);
+        return Err(WireError::Oversized.into());
     }
     match bytes.split_first().ok_or(WireError::Truncated)? {
-        (&STORED_VERSION, body) => decode_bare(body),
-        (version, _) => Err(WireError::Stored(*version)),
+        (&STORED_VERSION, body) => Ok(decode_bare(body)?),
+        (version, _) => Err(StoredError::Version(*version)),
     }
 }
 

@@ -199,13 +199,13 @@ fn records_come_back_and_no_part_of_one_passes() {
             assert!(decode_stored::<Record>(&bytes[..length]).is_err());
         }
         let longer = [&bytes[..], &[0]].concat();
-        assert_eq!(decode_stored::<Record>(&longer), Err(WireError::Trailing));
+        assert_eq!(decode_stored::<Record>(&longer), Err(WireError::Trailing.into()));
         let mut older = bytes.clone();
         older[0] = 0;
-        assert_eq!(decode_stored::<Record>(&older), Err(WireError::Stored(0)));
+        assert_eq!(decode_stored::<Record>(&older), Err(StoredError::Version(0)));
     }
     let huge = vec![STORED_VERSION; FRAME_BYTES_MAX + 1];
-    assert_eq!(decode_stored::<Record>(&huge), Err(WireError::Oversized));
+    assert_eq!(decode_stored::<Record>(&huge), Err(WireError::Oversized.into()));
 }
 
 /// Length and the first digits of a digest: enough to notice any change.
