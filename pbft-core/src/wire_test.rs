@@ -9,6 +9,7 @@ use crate::certificate::{CommitCertificate, PreparedCertificate, Signatures, Sta
 use crate::crypto::{Hasher, Kind};
 use crate::evidence::{Evidence, Subject};
 use crate::message::*;
+use crate::replica::Record;
 use crate::types::*;
 
 const SIGNATURE: Signature = Signature([7; 64]);
@@ -156,6 +157,58 @@ fn answers() -> [ReplicaMessage; 5] {
         ReplicaMessage::Busy(RequestNumber(9)),
         ReplicaMessage::Report(report),
     ]
+}
+
+fn records() -> [Record; 7] {
+    let change = view_change();
+    let certificate = change.prepared[0].clone();
+    let proof = change.stable.clone().unwrap();
+    let new_view = Arc::new(new_view());
+    [
+        Record::Prepared { certificate: certificate.clone(), batch: None },
+        Record::Prepared { certificate, batch: Some(batch()) },
+        Record::Checkpoint(proof.checkpoint),
+        Record::ViewChange(Arc::new(change)),
+        Record::NewView { new_view: Arc::clone(&new_view), signature: None },
+        Record::NewView { new_view, signature: Some(SIGNATURE) },
+        Record::Stable(proof),
+    ]
+}
+
+#[test]
+fn golden_marks_of_every_record_of_the_journal() {
+    let marks: Vec<(usize, String)> =
+        records().iter().map(|record| mark(&encode_stored(record))).collect();
+    let marks: Vec<(usize, &str)> = marks.iter().map(|(n, text)| (*n, text.as_str())).collect();
+    assert_eq!(marks, GOLDEN_RECORDS);
+}
+
+const GOLDEN_RECORDS: [(usize, &str); 7] = [
+    (258, "2fdb7b551b925601"),
+    (452, "11b4f59702f08de0"),
+    (45, "b82e2e22e00c297e"),
+    (450, "5daec3a0fa563a18"),
+    (1044, "6fcf8c4082605dfa"),
+    (1108, "6fbde80cbd0498b4"),
+    (185, "ef128338b5df0be0"),
+];
+
+#[test]
+fn records_come_back_and_no_part_of_one_passes() {
+    for record in records() {
+        let bytes = encode_stored(&record);
+        assert_eq!(decode_stored::<Record>(&bytes), Ok(record));
+        for length in 0..bytes.len() {
+            assert!(decode_stored::<Record>(&bytes[..length]).is_err());
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(decode_stored::<Record>(&longer), Err(WireError::Trailing.into()));
+        let mut older = bytes.clone();
+        older[0] = 0;
+        assert_eq!(decode_stored::<Record>(&older), Err(StoredError::Version(0)));
+    }
+    let huge = vec![STORED_VERSION; FRAME_BYTES_MAX + 1];
+    assert_eq!(decode_stored::<Record>(&huge), Err(WireError::Oversized.into()));
 }
 
 /// Length and the first digits of a digest: enough to notice any change.

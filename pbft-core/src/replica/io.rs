@@ -3,6 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use bincode::{Decode, Encode};
+
 use super::view::ViewEntered;
 use crate::certificate::{PreparedCertificate, StableProof};
 use crate::evidence::{Evidence, Subject};
@@ -163,8 +165,9 @@ pub enum Action {
     Halt(Halt),
 }
 
-/// What must survive a crash before it may be acted on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What must survive a crash before it may be acted on. Stored with [`crate::wire::encode_stored`]: the order
+/// of the variants is part of the format, new ones go to the end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Record {
     /// A slot is prepared; durable before the Commit is said.
     Prepared {
