@@ -159,7 +159,7 @@ fn answers() -> [ReplicaMessage; 5] {
     ]
 }
 
-fn records() -> [Record; 7] {
+fn records() -> [Record; 9] {
     let change = view_change();
     let certificate = change.prepared[0].clone();
     let proof = change.stable.clone().unwrap();
@@ -172,6 +172,8 @@ fn records() -> [Record; 7] {
         Record::NewView { new_view: Arc::clone(&new_view), signature: None },
         Record::NewView { new_view, signature: Some(SIGNATURE) },
         Record::Stable(proof),
+        Record::Lost,
+        Record::Reinstated { through: View(3) },
     ]
 }
 
@@ -183,7 +185,7 @@ fn golden_marks_of_every_record_of_the_journal() {
     assert_eq!(marks, GOLDEN_RECORDS);
 }
 
-const GOLDEN_RECORDS: [(usize, &str); 7] = [
+const GOLDEN_RECORDS: [(usize, &str); 9] = [
     (258, "2fdb7b551b925601"),
     (452, "11b4f59702f08de0"),
     (45, "b82e2e22e00c297e"),
@@ -191,6 +193,8 @@ const GOLDEN_RECORDS: [(usize, &str); 7] = [
     (1044, "6fcf8c4082605dfa"),
     (1108, "6fbde80cbd0498b4"),
     (185, "ef128338b5df0be0"),
+    (5, "0920a76ecc40d3f2"),
+    (13, "b8d3c67ca4cb5db1"),
 ];
 
 #[test]
