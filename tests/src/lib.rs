@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub mod durability;
+pub mod history;
 pub mod paged;
 
 /// A load in the background.
@@ -219,38 +221,6 @@ impl Drop for Cluster {
         for child in self.replicas.iter_mut().flatten() {
             let _ = child.kill();
             let _ = child.wait();
-        }
-    }
-}
-
-/// Every committed operation shows in the values, in an order that respects real time: values of the
-/// additions are all different sums, and nothing is seen before it began.
-pub fn check_history(path: &str, start: i64, end: i64) {
-    let text = std::fs::read_to_string(path).unwrap();
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(lines.len() > 10, "{} operations in a second", lines.len());
-    let int = |line: &Value, field: &str| line[field].as_i64().unwrap();
-    assert!(lines.iter().all(|line| line["outcome"] == "committed"));
-    let mut adds: Vec<&Value> = lines.iter().filter(|line| line["op"] == "add").collect();
-    adds.sort_by_key(|line| int(line, "value"));
-    // Amounts are positive, so the order of values is the order of execution.
-    let mut value = start;
-    for add in &adds {
-        value += int(add, "amount");
-        assert_eq!(int(add, "value"), value, "an addition is lost or doubled");
-    }
-    assert_eq!(value, end);
-    let mut known: Vec<i64> = adds.iter().map(|line| int(line, "value")).collect();
-    known.push(start);
-    for get in lines.iter().filter(|line| line["op"] == "get") {
-        assert!(known.contains(&int(get, "value")), "a value nobody wrote: {get}");
-    }
-    // Real time: whoever ends before another begins has not a greater value.
-    for before in &lines {
-        for after in &lines {
-            if int(before, "complete_ns") < int(after, "invoke_ns") {
-                assert!(int(before, "value") <= int(after, "value"), "{before} then {after}");
-            }
         }
     }
 }
