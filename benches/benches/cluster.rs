@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
-use pbft_app::{Client, History, MemoryStorage, Node, NodeConfig, Submitted};
+use pbft_app::{Client, Node, NodeConfig, Store, Submitted};
 use pbft_benches::{OPERATION, Sum, connect, cpu_seconds, deployment, machine, median, seed};
 use pbft_core::message::{Batch, ClientMessage, Message, ReplicaMessage};
 use pbft_core::signed::{Cache, Scrutiny, verify};
@@ -80,10 +80,9 @@ async fn replicated(n: usize, clients: usize) -> Setup {
             deployment: deployment.clone(),
             id,
             keys,
-            history: History::Fresh,
             evidence: None,
         };
-        let storage = Box::new(MemoryStorage::new());
+        let storage = Store::memory();
         nodes.push(Node::start(config, sockets, Box::new(Sum::default()), storage).await.unwrap());
     }
     let clients = connect(&deployment, client_keys).await;

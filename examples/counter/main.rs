@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use pbft_app::config::duration;
 
 mod client;
@@ -66,6 +66,9 @@ enum Command {
         /// Make it a traitor; an unknown name lists them all
         #[arg(long, value_name = "NAME[,key=value...]")]
         traitor: Option<String>,
+        /// Where it keeps what it promises: in its own data/, or nowhere, and then it must never stop
+        #[arg(long, value_enum, default_value_t = Storage::Disk)]
+        storage: Storage,
     },
     /// Check a file of evidence against a cluster's keys: 0 proven, 1 not, 2 unreadable
     Evidence {
@@ -109,6 +112,15 @@ enum Command {
     },
 }
 
+/// Where replicas keep what must survive.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Storage {
+    /// In files: survives kill -9 and power cuts
+    Disk,
+    /// In memory: survives nothing
+    Memory,
+}
+
 /// Options of `demo`.
 #[derive(Args, Clone)]
 struct Demo {
@@ -130,6 +142,9 @@ struct Demo {
     /// Make replica I a traitor; may be repeated, all of them then conspire
     #[arg(long, value_name = "I=NAME[,key=value...]")]
     traitor: Vec<String>,
+    /// Where the replicas keep what they promise; on disk, in a directory that is removed at the end
+    #[arg(long, value_enum, default_value_t = Storage::Memory)]
+    storage: Storage,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -265,8 +280,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         None => demo::run(&arguments.demo).await,
         Some(Command::Demo(demo)) => demo::run(&demo).await,
         Some(Command::Init(init)) => replica::init(&init),
-        Some(Command::Replica { directory, traitor }) => {
-            replica::run(&directory, traitor.as_deref()).await
+        Some(Command::Replica { directory, traitor, storage }) => {
+            replica::run(&directory, storage, traitor.as_deref()).await
         }
         Some(Command::Evidence { file, cluster, json }) => evidence::run(&file, &cluster, json),
         Some(Command::Add { directory, amount, timeout }) => {

@@ -1,6 +1,7 @@
 //! What real replicas with real files go through: power cuts, rolling kills, damaged stores. The suites run a
 //! few of each, `cargo run --release -p pbft-tests --bin durability` as many as one likes.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -72,6 +73,18 @@ impl Cluster {
         }
     }
 
+    /// Waits until a replica answers, and returns what it says.
+    pub fn until_reachable(&self, id: usize) -> serde_json::Value {
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            let status = self.status().swap_remove(id);
+            if status["reachable"] == true {
+                return status;
+            }
+            assert!(Instant::now() < end, "replica {id} does not answer");
+        }
+    }
+
     /// Waits until replica `id` votes, and has executed what the others had when this began.
     pub fn until_level(&self, id: usize) {
         let end = Instant::now() + Duration::from_secs(60);
@@ -139,4 +152,80 @@ pub fn rolling_kills(
         each(kills);
     }
     judge(cluster, &recording.finish(), start)
+}
+
+/// What became of a replica whose store was damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It votes: the damage touched nothing that matters.
+    Started,
+    /// It takes part without voting.
+    WithoutVote,
+    /// It says what is wrong and does not start.
+    Refused,
+}
+
+/// Kills a replica of a cluster made for this, flips a bit in one of its files or cuts it, starts it again, and
+/// sees that it does one of three things: start as it was, start without voting, or refuse and say why.
+///
+/// # Errors
+/// Anything else: a panic, a refusal without words, a lost operation, evidence against somebody.
+pub fn damage(chance: &mut Random) -> Result<(Outcome, String), String> {
+    let mut cluster = Cluster::start(4);
+    let operations = 100 + chance.below(200);
+    let report = cluster.load(operations, 2).report();
+    let value = i64::try_from(report["committed"].as_u64().unwrap()).unwrap();
+    cluster.kill(3);
+    let what = spoil(&cluster, chance);
+    let text = PathBuf::from(cluster.path("stderr"));
+    let mut child = Command::new(binary())
+        .args(["replica", &cluster.path("replica-3")])
+        .stdout(Stdio::piped())
+        .stderr(std::fs::File::create(&text).unwrap())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let outcome = if line.starts_with("ready") {
+        cluster.replicas[3] = Some(child);
+        let status = cluster.until_reachable(3);
+        if status["voting"] == true { Outcome::Started } else { Outcome::WithoutVote }
+    } else {
+        child.wait().unwrap();
+        Outcome::Refused
+    };
+    let said = std::fs::read_to_string(&text).unwrap();
+    if said.contains("panicked") || (outcome != Outcome::Started && said.trim().is_empty()) {
+        return Err(format!("{what}: {outcome:?}, and it said {said:?}"));
+    }
+    let after: i64 = crate::stdout(&cluster.client("add", &["1", "--timeout", "30s"]))
+        .parse()
+        .map_err(|_| format!("{what}: {outcome:?}: the others do not go on"))?;
+    if after != value + 1 {
+        return Err(format!("{what}: {after} instead of {}", value + 1));
+    }
+    let level: &[usize] = if outcome == Outcome::Refused { &[0, 1, 2] } else { &[0, 1, 2, 3] };
+    cluster.until_agreed(level);
+    match cluster.evidence() {
+        0 => Ok((outcome, what)),
+        found => Err(format!("{what}: {found} pieces of evidence, though nobody lied")),
+    }
+}
+
+/// Changes one file of replica 3's store; returns what was done.
+fn spoil(cluster: &Cluster, chance: &mut Random) -> String {
+    let name = if chance.chance(700) { "journal.redb" } else { "snapshots.redb" };
+    let path = PathBuf::from(cluster.path("replica-3")).join("data").join(name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = index_below(chance, bytes.len());
+    let what = if chance.chance(200) {
+        bytes.truncate(at);
+        format!("{name} cut at {at}")
+    } else {
+        let bit = chance.below(8);
+        bytes[at] ^= 1 << bit;
+        format!("{name} with bit {bit} of byte {at} flipped")
+    };
+    std::fs::write(&path, bytes).unwrap();
+    what
 }

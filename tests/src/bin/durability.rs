@@ -17,7 +17,7 @@ use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pbft_sim::random::Random;
 use pbft_tests::Cluster;
-use pbft_tests::durability::{damage, power_cut, rolling_kills};
+use pbft_tests::durability::{Outcome, damage, power_cut, rolling_kills};
 
 /// Takes four replicas through what disks and power do
 #[derive(Parser)]
@@ -63,10 +63,10 @@ fn main() -> ExitCode {
 }
 
 fn run(campaign: Campaign, chance: &mut Random) -> Result<(), String> {
-    let mut cluster = Cluster::start(4);
     let since = Instant::now();
     match campaign {
         Campaign::Power { times } => {
+            let mut cluster = Cluster::start(4);
             let bar = bar(times, "power cuts");
             let (mut committed, mut unknown, mut stall) = (0, 0, 0);
             for _ in 0..times {
@@ -84,6 +84,7 @@ fn run(campaign: Campaign, chance: &mut Random) -> Result<(), String> {
             );
         }
         Campaign::Rolling { seconds } => {
+            let mut cluster = Cluster::start(4);
             let bar = bar(seconds, "seconds of rolling kills");
             let mut killed = 0;
             let lasting = Duration::from_secs(seconds);
@@ -103,11 +104,13 @@ fn run(campaign: Campaign, chance: &mut Random) -> Result<(), String> {
             let bar = bar(times, "damaged stores");
             let (mut whole, mut silent, mut refused) = (0, 0, 0);
             for _ in 0..times {
-                match damage(&mut cluster, chance)? {
-                    pbft_tests::durability::Outcome::Started => whole += 1,
-                    pbft_tests::durability::Outcome::WithoutVote => silent += 1,
-                    pbft_tests::durability::Outcome::Refused => refused += 1,
+                let (outcome, what) = damage(chance)?;
+                match outcome {
+                    Outcome::Started => whole += 1,
+                    Outcome::WithoutVote => silent += 1,
+                    Outcome::Refused => refused += 1,
                 }
+                bar.println(format!("{what}: {outcome:?}"));
                 bar.inc(1);
             }
             bar.finish_and_clear();
