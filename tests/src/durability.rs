@@ -36,6 +36,8 @@ impl Recording {
             .arg("--out")
             .arg(&out)
             .stdout(Stdio::null())
+            // That its replicas come and go is what this is about.
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         Recording { child, out }

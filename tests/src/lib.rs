@@ -35,12 +35,11 @@ impl Load {
 
 /// The counter, as built beside the tests.
 pub fn binary() -> PathBuf {
-    let mut path = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/counter");
-    assert!(path.exists(), "{} is missing: cargo build --example counter", path.display());
-    path
+    let this = std::env::current_exe().unwrap();
+    let mut beside = this.ancestors().map(|path| path.join("examples/counter"));
+    beside
+        .find(|path| path.is_file())
+        .expect("build the counter first: cargo build --example counter")
 }
 
 /// Runs it to its end.
@@ -119,11 +118,20 @@ impl Cluster {
 
     /// Starts one replica with more arguments and waits until it is ready.
     pub fn start_replica_with(&mut self, id: usize, arguments: &[&str]) {
+        self.launch(id, arguments, Stdio::null());
+    }
+
+    /// Starts one replica, waits until it is ready, and has what it says on stderr written to a file.
+    pub fn start_replica_saying(&mut self, id: usize, arguments: &[&str], file: &str) {
+        self.launch(id, arguments, std::fs::File::create(file).unwrap().into());
+    }
+
+    fn launch(&mut self, id: usize, arguments: &[&str], stderr: Stdio) {
         let mut child = Command::new(binary())
             .args(["replica", &self.path(&format!("replica-{id}"))])
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -192,7 +200,8 @@ impl Cluster {
 
     /// What `status` says of each replica.
     pub fn status(&self) -> Vec<Value> {
-        let output = self.client("status", &["--json"]);
+        // Another client's key than the load's, whose connections would be in the way.
+        let output = counter(&["status", &self.path("client-1"), "--json"]);
         assert_eq!(code(&output), 0, "{}", stderr(&output));
         let status: Value = serde_json::from_str(&stdout(&output)).unwrap();
         status["replicas"].as_array().unwrap().clone()
