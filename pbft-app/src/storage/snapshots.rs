@@ -21,7 +21,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, Wr
 
 use super::error::StorageError;
 use super::file::{Outcome, StoreFile};
-use super::medium::{Guard, Medium};
+use super::medium::{Guard, Medium, Overlay};
 
 /// Tree, page number, version.
 type PageKey = (u8, u32, u64);
@@ -102,6 +102,16 @@ impl Snapshots {
         let about = |it: &Snapshot| (it.sequence, (counts(it), it.digest(cluster)));
         let stored = loaded.iter().map(about).collect();
         Ok((Snapshots { file, stored }, loaded))
+    }
+
+    /// Reads all snapshots and changes nothing: what opening would repair is repaired in memory.
+    pub(crate) fn read(
+        path: &Path,
+        medium: Arc<dyn Medium>,
+        cluster: &Cluster,
+    ) -> Result<Loaded, StorageError> {
+        let overlay = Overlay::new(medium).map_err(|error| StorageError::damaged(path, error))?;
+        Ok(Snapshots::open(path, Arc::new(overlay), cluster)?.1)
     }
 
     pub(crate) fn guard(&self) -> &Arc<Guard> {

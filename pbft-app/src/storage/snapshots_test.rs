@@ -106,7 +106,7 @@ fn needed(kept: &[Snapshot]) -> usize {
 #[test]
 fn kept_snapshots_come_back_as_they_were_and_nothing_else_stays() {
     let cluster = cluster();
-    for seed in 1..40 {
+    for seed in 1..16 {
         let mut random = Random(seed * 0x9e37_79b9);
         let medium = empty();
         let (mut snapshots, _) = open(&medium).unwrap();
