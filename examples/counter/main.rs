@@ -10,6 +10,7 @@
 //! cargo run --release --example counter -- replica /tmp/c/replica-0      # and 1, 2, 3, each in a terminal
 //! cargo run --release --example counter -- add /tmp/c/client-0 5
 //! cargo run --release --example counter -- status /tmp/c/client-0
+//! cargo run --release --example counter -- inspect /tmp/c/replica-0      # once it is stopped
 //! ```
 //!
 //! Exit codes: 0 done; 1 failed (disagreement, refused); 2 usage or configuration; 3 no quorum in time,
@@ -27,6 +28,7 @@ mod client;
 mod demo;
 mod evidence;
 mod history;
+mod inspect;
 mod load;
 mod replica;
 mod service;
@@ -77,6 +79,14 @@ enum Command {
         /// The cluster file, DIR/cluster.toml
         #[arg(long)]
         cluster: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what a stopped replica's store holds, without changing it: 0 read, 1 damaged, 2 it runs
+    Inspect {
+        /// The replica's directory, DIR/replica-I
+        directory: PathBuf,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -284,6 +294,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
             replica::run(&directory, storage, traitor.as_deref()).await
         }
         Some(Command::Evidence { file, cluster, json }) => evidence::run(&file, &cluster, json),
+        Some(Command::Inspect { directory, json }) => inspect::run(&directory, json),
         Some(Command::Add { directory, amount, timeout }) => {
             client::add(&directory, amount, timeout.value).await
         }

@@ -19,6 +19,7 @@ use crate::keys::{NodeKeys, signing_path, tls_path};
 use crate::store::{History, Store};
 
 const NUMBER_FILE: &str = "number";
+const LOCK_FILE: &str = "lock";
 
 /// What `init` makes.
 #[derive(Clone, Debug)]
@@ -116,11 +117,33 @@ impl ReplicaDirectory {
     /// # Errors
     /// Anything missing, malformed, in use, or belonging to another replica or cluster.
     pub fn open(path: &Path) -> Result<Self, ConfigurationError> {
+        ReplicaDirectory::open_with(path, || lock(path))
+    }
+
+    /// Opens `DIR/replica-I` to look at what is in it, without changing anything. Nobody can run it meanwhile.
+    ///
+    /// # Errors
+    /// As [`ReplicaDirectory::open`].
+    pub fn open_to_read(path: &Path) -> Result<Self, ConfigurationError> {
+        ReplicaDirectory::open_with(path, || {
+            let file = path.join(LOCK_FILE);
+            // One that was never started has no such file, and must not get one by being looked at.
+            let opened = File::open(if file.exists() { file.as_path() } else { path });
+            let lock = opened.map_err(|source| ConfigurationError::File { path: file, source })?;
+            try_lock(&lock, path)?;
+            Ok(lock)
+        })
+    }
+
+    fn open_with(
+        path: &Path,
+        lock: impl FnOnce() -> Result<File, ConfigurationError>,
+    ) -> Result<Self, ConfigurationError> {
         let deployment = Deployment::load(&cluster_path(path))?;
         let keys = NodeKeys::load(path)?;
         let id =
             deployment.replica_of(&keys.public()).map_err(|error| in_directory(path, error))?;
-        let lock = lock(path)?;
+        let lock = lock()?;
         let header = HeaderFile::open(path, id, deployment.cluster().id())?;
         Ok(ReplicaDirectory { path: path.to_owned(), keys, id, deployment, header, _lock: lock })
     }
@@ -148,6 +171,14 @@ impl ReplicaDirectory {
     /// Which replica it is.
     pub fn id(&self) -> ReplicaId {
         self.id
+    }
+
+    /// How often it was started, with whatever storage.
+    ///
+    /// # Errors
+    /// The directory's header cannot be read.
+    pub fn runs(&self) -> Result<u64, ConfigurationError> {
+        Ok(self.header.runs()?)
     }
 
     /// Its keys.
@@ -319,7 +350,7 @@ fn in_directory(directory: &Path, error: ConfigError) -> ConfigurationError {
 }
 
 fn lock(directory: &Path) -> Result<File, ConfigurationError> {
-    let path = directory.join("lock");
+    let path = directory.join(LOCK_FILE);
     let mut options = OpenOptions::new();
     let file = options
         .write(true)

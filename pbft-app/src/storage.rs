@@ -17,6 +17,8 @@ use pbft_core::replica::Record;
 use pbft_core::types::{Sequence, WriteId};
 
 mod error;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod file;
 mod journal;
 mod medium;

@@ -285,7 +285,7 @@ fn replace(directory: &Path, about: &About) -> Result<Option<String>, StorageErr
 }
 
 /// The stores that were set aside before.
-fn set_aside(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
+pub(crate) fn set_aside(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
     let failed = |error: io::Error| StorageError::failed(directory, Operation::Open, &error);
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {

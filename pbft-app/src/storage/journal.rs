@@ -12,7 +12,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 
 use super::error::StorageError;
 use super::file::{Outcome, StoreFile};
-use super::medium::{Guard, Medium};
+use super::medium::{Guard, Medium, Overlay};
 use super::{Committed, Lifetime, Storage};
 
 /// What is known of the journal as a whole, by name.
@@ -191,6 +191,21 @@ impl Journal {
         }
         let (waiting, last) = (Vec::new(), WriteId(0));
         Ok((Journal { file, about, index, next, waiting, dropped, last }, records))
+    }
+
+    /// Reads a journal and changes nothing in it: what opening would repair is repaired in memory.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn read(
+        path: &Path,
+        medium: Arc<dyn Medium>,
+        replica: ReplicaId,
+        cluster: Digest,
+    ) -> Result<(About, Vec<Record>), StorageError> {
+        let overlay = Overlay::new(medium).map_err(|error| StorageError::damaged(path, error))?;
+        let (journal, records) = Journal::open(path, Arc::new(overlay), replica, cluster)?;
+        Ok((journal.about, records))
     }
 
     /// Whose it is.

@@ -21,7 +21,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, Wr
 
 use super::error::StorageError;
 use super::file::{Outcome, StoreFile};
-use super::medium::{Guard, Medium};
+use super::medium::{Guard, Medium, Overlay};
 
 /// Tree, page number, version.
 type PageKey = (u8, u32, u64);
@@ -102,6 +102,16 @@ impl Snapshots {
         let about = |it: &Snapshot| (it.sequence, (counts(it), it.digest(cluster)));
         let stored = loaded.iter().map(about).collect();
         Ok((Snapshots { file, stored }, loaded))
+    }
+
+    /// Reads all snapshots and changes nothing: what opening would repair is repaired in memory.
+    pub(crate) fn read(
+        path: &Path,
+        medium: Arc<dyn Medium>,
+        cluster: &Cluster,
+    ) -> Result<Loaded, StorageError> {
+        let overlay = Overlay::new(medium).map_err(|error| StorageError::damaged(path, error))?;
+        Ok(Snapshots::open(path, Arc::new(overlay), cluster)?.1)
     }
 
     pub(crate) fn guard(&self) -> &Arc<Guard> {
@@ -215,6 +225,10 @@ impl<'t> Tables<'t> {
         Ok(newest.transpose()?.map(|(key, _)| key.value().2))
     }
 
+    fn is_empty(&self, tree: u8, number: u32, version: u64) -> Outcome<bool> {
+        Ok(self.pages.get((tree, number, version))?.is_some_and(|page| page.value().is_empty()))
+    }
+
     fn write(&mut self, tree: u8, number: usize, version: Sequence, page: &[u8]) -> Outcome<()> {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let before = self.newest(tree, number)?;
@@ -226,6 +240,9 @@ impl<'t> Tables<'t> {
             }
             // An absent page is an empty one.
             None if page.is_empty() => return Ok(()),
+            Some(before) if page.is_empty() && self.is_empty(tree, number, before)? => {
+                return Ok(());
+            }
             _ => {}
         }
         self.pages.insert((tree, number, version.0), page)?;
@@ -251,25 +268,24 @@ impl<'t> Tables<'t> {
         for ((version, tree, number), old) in superseded {
             self.pages.remove((tree, number, old))?;
             let older = self.written.remove((old, tree, number))?.map_or(NONE, |it| it.value());
-            let empty =
-                self.pages.get((tree, number, version))?.is_some_and(|it| it.value().is_empty());
-            if older == NONE && empty {
-                // Nothing is left that it says is gone.
-                self.pages.remove((tree, number, version))?;
-                self.written.remove((version, tree, number))?;
-                self.forget(tree, number, version)?;
-            } else {
-                self.written.insert((version, tree, number), older)?;
+            self.written.insert((version, tree, number), older)?;
+            if older == NONE {
+                self.drop_leading_empty(tree, number, version)?;
             }
         }
         Ok(())
     }
 
-    /// The version after one that has gone has none before it any more.
-    fn forget(&mut self, tree: u8, number: u32, version: u64) -> Outcome<()> {
-        let next = self.pages.range((tree, number, version)..=(tree, number, u64::MAX))?.next();
-        if let Some(next) = next.transpose()?.map(|(key, _)| key.value().2) {
+    /// An empty version says that what was before it is gone. Once nothing is before it, it says nothing.
+    fn drop_leading_empty(&mut self, tree: u8, number: u32, first: u64) -> Outcome<()> {
+        let mut version = first;
+        while self.is_empty(tree, number, version)? {
+            self.pages.remove((tree, number, version))?;
+            self.written.remove((version, tree, number))?;
+            let next = self.pages.range((tree, number, version)..=(tree, number, u64::MAX))?.next();
+            let Some(next) = next.transpose()?.map(|(key, _)| key.value().2) else { break };
             self.written.insert((next, tree, number), NONE)?;
+            version = next;
         }
         Ok(())
     }
