@@ -24,6 +24,8 @@ struct Report {
 struct Journal {
     runs: u64,
     lost: bool,
+    /// After a loss that is over: nothing is said of views up to this one.
+    silent_through: Option<u64>,
     active_view: u64,
     voted_view: u64,
     new_view: Option<NewView>,
@@ -66,7 +68,8 @@ impl Report {
     fn new(inspection: &Inspection) -> Self {
         let journal = inspection.journal.as_ref().ok().map(|journal| Journal {
             runs: journal.about.runs,
-            lost: journal.about.lost,
+            lost: journal.lost,
+            silent_through: journal.silent_through.map(|view| view.0),
             active_view: journal.active_view.0,
             voted_view: journal.voted_view.0,
             new_view: journal.new_view.map(|(view, own)| NewView { view: view.0, own }),
@@ -120,6 +123,9 @@ impl Report {
                 println!("  NewView of view {view}, {whose}");
             }
             println!("  stable up to slot {}", journal.stable);
+            if let Some(view) = journal.silent_through {
+                println!("  a store was lost before: it votes in views after {view}");
+            }
             for slot in &journal.prepared {
                 let body = match slot.requests {
                     Some(requests) => format!("{requests} requests at hand"),

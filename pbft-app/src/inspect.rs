@@ -11,7 +11,7 @@ use pbft_core::types::{Digest, ReplicaId, Sequence, View};
 use crate::directory::ReplicaDirectory;
 use crate::error::ConfigurationError;
 use crate::storage::{About, FileMedium, Journal, Snapshots, StorageError};
-use crate::store::{DATA, JOURNAL, SNAPSHOTS};
+use crate::store::{DATA, JOURNAL, SNAPSHOTS, is_lost};
 
 /// A slot that is prepared: its Commit may have been said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub struct JournalContents {
     pub prepared: Vec<PreparedSlot>,
     /// Own checkpoints.
     pub checkpoints: Vec<(Sequence, Digest)>,
+    /// The promises of a store before this one are lost, and the replica does not vote yet.
+    pub lost: bool,
+    /// After a loss that is over: nothing is said of views up to this one.
+    pub silent_through: Option<View>,
     /// How many records there are.
     pub records: usize,
 }
@@ -89,9 +93,10 @@ impl Inspection {
             Err(error) => damage.push(error.to_string()),
             Ok(journal) => {
                 let own = journal.about.runs;
-                if journal.about.lost {
+                if journal.lost {
                     damage.push(
-                        "the store before this one was lost: the replica does not vote".to_owned(),
+                        "the store before this one was lost: the replica does not vote yet"
+                            .to_owned(),
                     );
                 }
                 if own != self.runs && own != self.runs.saturating_add(1) {
@@ -158,6 +163,8 @@ fn contents(
         stable: Sequence(0),
         prepared: Vec::new(),
         checkpoints: Vec::new(),
+        lost: is_lost(&records),
+        silent_through: None,
         records: records.len(),
     };
     for record in records {
@@ -193,6 +200,8 @@ impl JournalContents {
                 self.voted_view = self.voted_view.max(new_view.view);
                 self.new_view = Some((new_view.view, signature.is_none()));
             }
+            Record::Lost => self.silent_through = None,
+            Record::Reinstated { through } => self.silent_through = Some(through),
         }
     }
 }

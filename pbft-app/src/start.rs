@@ -36,12 +36,13 @@ pub(crate) fn resume(
         Kind::Memory(_) => (Vec::new(), Loaded::new()),
     };
     let (own, limits) = (Arc::clone(cluster), limits.clone());
-    let replica = match store.history() {
-        History::Fresh => Replica::new(id, own, limits).map_err(ConfigurationError::from)?,
-        History::Lost => {
+    let replica = match (store.history(), &store.kind) {
+        (History::Fresh, _) => Replica::new(id, own, limits).map_err(ConfigurationError::from)?,
+        (History::Lost, Kind::Memory(_)) => {
             Replica::with_lost_store(id, own, limits).map_err(ConfigurationError::from)?
         }
-        History::Kept => Replica::recover(id, own, limits, records)?,
+        // A journal on a disk says itself whether the one before it is lost, and whether that is over.
+        (History::Lost | History::Kept, _) => Replica::recover(id, own, limits, records)?,
     };
     let mut archive = Archive::new(Arc::clone(cluster));
     for snapshot in loaded {

@@ -90,7 +90,7 @@ impl Store {
         replica: ReplicaId,
     ) -> Result<(), ConfigurationError> {
         HeaderFile::create(directory, replica, cluster.id())?;
-        make(directory, &About { replica, cluster: cluster.id(), runs: 0, lost: false })?;
+        make(directory, &About { replica, cluster: cluster.id(), runs: 0 }, &[])?;
         Ok(())
     }
 
@@ -142,6 +142,12 @@ impl Store {
     }
 }
 
+/// Whether the promises of a store before this one are lost, and nothing has been said of them since.
+pub(crate) fn is_lost(records: &[Record]) -> bool {
+    let standing = |record: &&Record| matches!(record, Record::Lost | Record::Reinstated { .. });
+    records.iter().rfind(standing) == Some(&Record::Lost)
+}
+
 /// Opens a replica's store on its disk; one that is lost is set aside and replaced.
 fn open(
     directory: &Path,
@@ -156,16 +162,15 @@ fn open(
         Ok(opened) => opened,
         Err(error) if error.is_loss() => {
             remarks.push(format!("{error}: what this replica promised is lost"));
-            let about = About { replica, cluster: cluster.id(), runs, lost: true };
+            let about = About { replica, cluster: cluster.id(), runs };
             remarks.extend(replace(directory, &about)?);
             Journal::open(&data.join(JOURNAL), medium(&data.join(JOURNAL))?, replica, cluster.id())?
         }
         Err(error) => return Err(error),
     };
-    let about = *journal.about();
-    let history = match about {
-        About { lost: true, .. } => History::Lost,
-        About { runs: 0, .. } => History::Fresh,
+    let history = match journal.about().runs {
+        _ if is_lost(&records) => History::Lost,
+        0 => History::Fresh,
         _ => History::Kept,
     };
     let (snapshots, loaded) = open_snapshots(&data, cluster, &mut remarks)?;
@@ -274,7 +279,7 @@ fn replace(directory: &Path, about: &About) -> Result<Option<String>, StorageErr
         sync_directory(directory)?;
         remark = Some(format!("the store that was there is in {}", aside.display()));
     }
-    make(directory, about)?;
+    make(directory, about, &[Record::Lost])?;
     if remark.is_some() {
         for (_, path) in older {
             let gone = fs::remove_dir_all(&path);
@@ -299,7 +304,7 @@ pub(crate) fn set_aside(directory: &Path) -> Result<Vec<(u64, PathBuf)>, Storage
 }
 
 /// Makes both files under another name first: the directory appears whole or not at all (PITFALLS H8).
-fn make(directory: &Path, about: &About) -> Result<(), StorageError> {
+fn make(directory: &Path, about: &About, records: &[Record]) -> Result<(), StorageError> {
     let fresh = directory.join(FRESH);
     let failed = |error: io::Error| StorageError::failed(&fresh, Operation::Open, &error);
     if fresh.exists() {
@@ -307,7 +312,7 @@ fn make(directory: &Path, about: &About) -> Result<(), StorageError> {
     }
     fs::create_dir(&fresh).map_err(failed)?;
     let (journal, snapshots) = (fresh.join(JOURNAL), fresh.join(SNAPSHOTS));
-    Journal::create(&journal, Arc::new(FileMedium::create(&journal)?), about)?;
+    Journal::create(&journal, Arc::new(FileMedium::create(&journal)?), about, records)?;
     Snapshots::create(&snapshots, Arc::new(FileMedium::create(&snapshots)?))?;
     sync_directory(&fresh)?;
     rename(&fresh, &directory.join(DATA))?;

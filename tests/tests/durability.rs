@@ -131,6 +131,78 @@ fn l6_a_copied_directory_on_another_port_takes_no_part() {
     copy.wait().unwrap();
 }
 
+/// A file system of its own, as small as one likes, that goes with this.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Puts what is in `path` on a file system with so many bytes to spare. `None` where nobody may mount one.
+    fn under(path: &Path, spare: u64) -> Option<SmallDisk> {
+        let held: u64 =
+            std::fs::read_dir(path).unwrap().map(|it| it.unwrap().metadata().unwrap().len()).sum();
+        let aside = path.with_extension("aside");
+        std::fs::rename(path, &aside).unwrap();
+        std::fs::create_dir(path).unwrap();
+        let size = format!("size={}", (held + spare).next_multiple_of(4096));
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).stderr(Stdio::null());
+        let mounted = mount.status().is_ok_and(|status| status.success());
+        let copied = Command::new("sh")
+            .args(["-c", "cp -a \"$0\"/. \"$1\""])
+            .args([&aside, &path.to_path_buf()])
+            .status()
+            .unwrap();
+        assert!(copied.success());
+        mounted.then(|| SmallDisk(path.to_owned()))
+    }
+
+    /// Takes all the space there is, and returns where.
+    fn fill(&self) -> PathBuf {
+        use std::io::Write;
+        let path = self.0.join("ballast");
+        let mut file = std::fs::File::create(&path).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// PITFALLS H7: a full disk stops one replica's votes and nothing else, and it votes again by itself.
+#[test]
+fn h7_a_full_disk_stops_votes_until_there_is_space() {
+    let mut cluster = Cluster::init(4);
+    let Some(disk) = SmallDisk::under(Path::new(&cluster.path("replica-3/data")), 256 << 10) else {
+        eprintln!(
+            "not tried: nobody may mount a file system here; see pbft-app's tests of full disks"
+        );
+        return;
+    };
+    let text = cluster.path("stderr");
+    for id in 0..3 {
+        cluster.start_replica(id);
+    }
+    cluster.start_replica_saying(3, &[], &text);
+    assert_eq!(cluster.load(100, 4).report()["committed"].as_u64(), Some(100));
+    let ballast = disk.fill();
+    let mut operations = 100;
+    let said = |what: &str| std::fs::read_to_string(&text).unwrap().contains(what);
+    while !said("the disk is full") {
+        assert_eq!(cluster.load(2000, 64).report()["committed"].as_u64(), Some(2000));
+        operations += 2000;
+        assert!(operations < 100_000, "the store never grew");
+    }
+    std::fs::remove_file(ballast).unwrap();
+    // Now its vote is needed.
+    cluster.kill(1);
+    assert_eq!(cluster.load(200, 4).report()["committed"].as_u64(), Some(200));
+    cluster.until_agreed(&[0, 2, 3]);
+    assert_eq!((cluster.value(), cluster.evidence()), (operations + 200, 0));
+}
+
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(copied.success());

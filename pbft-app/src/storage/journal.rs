@@ -34,8 +34,6 @@ pub struct About {
     pub cluster: Digest,
     /// How often the replica was started with it.
     pub runs: u64,
-    /// It was made because the one before it was lost: what that one promised is not known.
-    pub lost: bool,
 }
 
 impl About {
@@ -45,7 +43,6 @@ impl About {
         table.insert("replica", &self.replica.0.to_le_bytes()[..])?;
         table.insert("cluster", &self.cluster.0[..])?;
         table.insert("runs", &self.runs.to_le_bytes()[..])?;
-        table.insert("lost", &[u8::from(self.lost)][..])?;
         Ok(())
     }
 
@@ -64,7 +61,6 @@ impl About {
             replica: ReplicaId(u32::from_le_bytes(field(path, table, "replica")?)),
             cluster: Digest(field(path, table, "cluster")?),
             runs: u64::from_le_bytes(field(path, table, "runs")?),
-            lost: field::<1>(path, table, "lost")? != [0],
         })
     }
 
@@ -156,13 +152,21 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Makes an empty journal on an empty medium.
+    /// Makes a journal of these records on an empty medium.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn create(path: &Path, medium: Arc<dyn Medium>, about: &About) -> Result<(), StorageError> {
+    pub fn create(
+        path: &Path,
+        medium: Arc<dyn Medium>,
+        about: &About,
+        records: &[Record],
+    ) -> Result<(), StorageError> {
         StoreFile::create(path, medium, |transaction| {
-            transaction.open_table(RECORDS)?;
+            let mut table = transaction.open_table(RECORDS)?;
+            for (position, record) in (1..).zip(records) {
+                table.insert(position, wire::encode_stored(record).as_slice())?;
+            }
             about.write(transaction)
         })
     }

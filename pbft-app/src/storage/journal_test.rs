@@ -12,7 +12,7 @@ const REPLICA: ReplicaId = ReplicaId(2);
 const CLUSTER: Digest = Digest([7; 32]);
 
 fn about() -> About {
-    About { replica: REPLICA, cluster: CLUSTER, runs: 3, lost: false }
+    About { replica: REPLICA, cluster: CLUSTER, runs: 3 }
 }
 
 fn prepared(slot: u64) -> Record {
@@ -43,7 +43,7 @@ fn new_view(view: u64) -> Record {
 }
 
 fn create(medium: &Arc<Faulty>) {
-    Journal::create(path(), Arc::clone(medium) as Arc<dyn Medium>, &about()).unwrap();
+    Journal::create(path(), Arc::clone(medium) as Arc<dyn Medium>, &about(), &[]).unwrap();
 }
 
 fn path() -> &'static Path {
@@ -173,7 +173,7 @@ fn h10_of_another_replica_or_cluster_or_in_use_is_refused() {
     let path = directory.path().join("journal.redb");
     let file = || FileMedium::open(&path).map(Arc::new);
     assert!(matches!(file(), Err(StorageError::Missing { .. })), "opened, never created");
-    Journal::create(&path, Arc::new(FileMedium::create(&path).unwrap()), &about()).unwrap();
+    Journal::create(&path, Arc::new(FileMedium::create(&path).unwrap()), &about(), &[]).unwrap();
     let open = || Journal::open(&path, file()?, REPLICA, CLUSTER);
     let held = open().unwrap();
     assert!(matches!(open(), Err(StorageError::InUse { .. })));

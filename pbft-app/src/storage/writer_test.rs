@@ -13,8 +13,8 @@ fn start(
     let path = std::path::Path::new("journal.redb");
     let file = || Arc::clone(medium) as Arc<dyn Medium>;
     if medium.is_empty().unwrap() {
-        let about = About { replica, cluster, runs: 0, lost: false };
-        Journal::create(path, file(), &about).unwrap();
+        let about = About { replica, cluster, runs: 0 };
+        Journal::create(path, file(), &about, &[]).unwrap();
     }
     let (journal, _) = Journal::open(path, file(), replica, cluster).unwrap();
     let ((events, incoming), (publish, metrics)) =
