@@ -31,6 +31,7 @@ pub(crate) struct Status {
     view_change_cause: Option<String>,
     transferring: Option<bool>,
     voting: Option<bool>,
+    standing: Option<&'static str>,
     evidence: Option<u64>,
     convictions: Option<Vec<Conviction>>,
     version: Option<String>,
@@ -50,6 +51,12 @@ impl Status {
             view_change_cause: report.map(|report| report.view_change_cause.as_str().to_owned()),
             transferring: report.map(|report| report.transferring),
             voting: report.map(|report| report.standing == Standing::Voting),
+            standing: report.map(|report| match report.standing {
+                Standing::Voting => "votes",
+                Standing::NonVoting => "store lost",
+                Standing::Silent => "votes in later views",
+                Standing::Impersonated => "key used elsewhere",
+            }),
             evidence: report.map(|report| report.evidence),
             convictions: report
                 .map(|report| report.convictions.iter().map(Conviction::new).collect()),
@@ -87,6 +94,10 @@ pub(crate) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
         match reports.get(&ReplicaId(status.id)).map(|report| report.standing) {
             Some(Standing::NonVoting) => {
                 remarks.push("does not vote: its store was lost".to_owned());
+            }
+            Some(Standing::Silent) => {
+                remarks
+                    .push("votes again once the view has changed: its store was lost".to_owned());
             }
             Some(Standing::Impersonated) => {
                 remarks.push("does not vote: its key is used elsewhere".to_owned());

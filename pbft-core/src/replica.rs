@@ -288,7 +288,7 @@ impl Replica {
             evidence: self.evidence.len(),
             pending: self.pending.len(),
             halted: self.halted,
-            standing: self.standing,
+            standing: self.shown_standing(),
         }
     }
 

@@ -55,6 +55,9 @@ pub enum Standing {
     /// decide and promises nothing (PROTOCOL section 9; PITFALLS G10). It counts towards f, until nothing new
     /// can contradict what it forgot.
     NonVoting,
+    /// The loss of its store is over, but it may have promised things of this view and forgotten them: it votes
+    /// again in a later one.
+    Silent,
     /// Its key was used elsewhere, so it promises nothing for the rest of this run (PITFALLS L6).
     Impersonated,
 }

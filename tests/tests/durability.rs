@@ -89,6 +89,35 @@ fn g10_a_store_that_is_missing_or_old_is_lost_and_says_so() {
     assert_eq!(cluster.evidence(), 0);
 }
 
+/// PITFALLS G10: with a new disk a replica is a full member again, once nothing new can contradict what it forgot.
+#[test]
+fn g10_a_replica_with_a_new_disk_votes_again() {
+    let mut cluster = Cluster::start(4);
+    assert_eq!(cluster.load(100, 2).report()["committed"].as_u64(), Some(100));
+    cluster.kill(2);
+    std::fs::remove_dir_all(cluster.path("replica-2/data")).unwrap();
+    cluster.start_replica(2);
+    assert_eq!(cluster.until_reachable(2)["standing"], "store lost");
+    // Two windows of slots later it may vote again, in the view after the next.
+    let mut operations = 100;
+    while cluster.until_reachable(2)["standing"] != "votes in later views" {
+        assert_eq!(cluster.load(100, 1).report()["committed"].as_u64(), Some(100));
+        operations += 100;
+        assert!(operations < 2000, "{:?}", cluster.status()[2]);
+    }
+    // Its vote is the third: with the primary gone nothing would be decided without it.
+    cluster.kill(0);
+    assert_eq!(cluster.load(50, 2).report()["committed"].as_u64(), Some(50));
+    cluster.until_agreed(&[1, 2, 3]);
+    assert_eq!(cluster.status()[2]["standing"], "votes");
+    // And it knows that after a restart too.
+    cluster.kill(2);
+    cluster.start_replica(2);
+    assert_eq!(cluster.until_reachable(2)["voting"], true);
+    assert_eq!(cluster.load(50, 2).report()["committed"].as_u64(), Some(50));
+    assert_eq!((cluster.value(), cluster.evidence()), (operations + 100, 0));
+}
+
 /// PITFALLS H10.
 #[test]
 fn h10_a_second_process_on_one_directory_is_refused_and_so_is_inspection() {

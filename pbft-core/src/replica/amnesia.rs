@@ -52,6 +52,14 @@ impl Replica {
         self.standing == Standing::Voting && !silent
     }
 
+    /// How it stands in the view it is in, for people.
+    pub(super) fn shown_standing(&self) -> Standing {
+        match self.standing {
+            Standing::Voting if !self.may_promise_in(self.views.voted) => Standing::Silent,
+            standing => standing,
+        }
+    }
+
     /// What the own status asks with, if this replica needs answers.
     pub(super) fn asks(&self) -> Option<WallTime> {
         (self.standing == Standing::NonVoting).then_some(self.amnesia.asked)

@@ -60,7 +60,7 @@ fn g10_a_lost_store_is_over_two_windows_above_what_all_the_others_have_executed(
     prove(&world, &mut replica, 20);
     assert_eq!(standing(&replica), Standing::NonVoting, "c0 is 8, and 20 is below 8 + 16");
     let out = prove(&world, &mut replica, 24);
-    assert_eq!(standing(&replica), Standing::Voting);
+    assert_eq!(standing(&replica), Standing::Silent);
     assert!(out.contains(&Action::Reinstated { through: View(3) }));
     let records: Vec<&Record> = persisted(&out);
     assert_eq!(records.last(), Some(&&Record::Reinstated { through: View(3) }));
@@ -188,6 +188,6 @@ fn g10_a_restart_in_the_middle_of_a_loss_is_still_a_loss_and_after_it_is_none() 
     let over = journal.iter().position(|record| matches!(record, Record::Reinstated { .. }));
     assert_eq!(standing(&recover(&journal[..over.unwrap()])), Standing::NonVoting);
     let again = recover(&journal);
-    assert_eq!(standing(&again), Standing::Voting);
+    assert_eq!(standing(&again), Standing::Silent);
     assert!(!again.may_promise_in(View(1)) && again.may_promise_in(View(2)));
 }
