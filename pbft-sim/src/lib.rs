@@ -21,6 +21,7 @@ mod caller;
 pub mod checker;
 mod course;
 pub mod determinism;
+pub mod generals;
 pub mod keys;
 pub mod ledger;
 mod machine;

@@ -112,6 +112,11 @@ impl<V: Value> Lieutenant<V> {
         &self.tree
     }
 
+    /// What it was told, when it is needed no more.
+    pub fn into_tree(self) -> Tree<V> {
+        self.tree
+    }
+
     /// What it says in the open round, by receiver: nothing in round 1, as a lieutenant, and when all are over.
     pub fn outgoing(&self) -> Vec<(General, Message<V>)> {
         let setting = self.tree.setting();
