@@ -32,12 +32,12 @@ impl<V: fmt::Debug> fmt::Display for Broken<V> {
             Broken::Agreement { one, other } => {
                 write!(
                     formatter,
-                    "{} decides {:?}, {} decides {:?}",
+                    "{} decides {:?} and {} decides {:?}",
                     one.0, one.1, other.0, other.1
                 )
             }
             Broken::Obedience { order, other } => {
-                write!(formatter, "the order is {order:?}, {} decides {:?}", other.0, other.1)
+                write!(formatter, "{} decides {:?} and not {order:?}", other.0, other.1)
             }
         }
     }
