@@ -16,7 +16,7 @@ pub(crate) const NODES_MAX: usize = 180;
 pub(crate) struct Node {
     /// What is said here.
     pub(crate) says: String,
-    /// Why it is a lie, if it is.
+    /// What is wrong with it, if something is: why it is a lie.
     pub(crate) lie: Option<String>,
     /// The vote at it, if there is one.
     pub(crate) vote: Option<String>,
@@ -118,8 +118,8 @@ fn node(tree: &Tree<i128>, path: &Path, levels: u8, lies: &Lies) -> Node {
         (Some(before), true) => format!("{sender} says: {} told me {value}", before.sender()),
     };
     let lie = lies.truth(*path, owner).map(|truth| match path.before() {
-        None => "a traitor's order".to_owned(),
-        Some(before) => format!("{} told it {truth}", before.sender()),
+        None => format!("LIE: its order should be {truth}"),
+        Some(before) => format!("LIE: {} told it {truth}", before.sender()),
     });
     let is_leaf = vote.others.is_empty();
     let others = vote.others.iter().map(|(id, value)| format!("{value} by {id}"));
@@ -159,7 +159,7 @@ struct Line {
 }
 
 fn collect(node: &Node, first: &str, rest: &str, lines: &mut Vec<Line>) {
-    let lie = node.lie.as_ref().map_or(String::new(), |truth| format!("   LIE: {truth}"));
+    let lie = node.lie.as_ref().map_or(String::new(), |truth| format!("   {truth}"));
     lines.push(Line {
         plain: format!("{first}{}{lie}", node.says),
         is_lie: node.lie.is_some(),

@@ -30,7 +30,7 @@ fn case(n: u64, m: u64, traitors: &[u8], values: Vec<i128>) -> Result<Case<i128>
 #[derive(Args)]
 pub(crate) struct Exercise7 {
     /// How P1 and P2 lie
-    #[arg(long, value_name = "NAME", default_value = "garbage")]
+    #[arg(long, value_name = "NAME", default_value = "hash:7")]
     strategy: Named,
     /// Draw what P3 was told about each of the others
     #[arg(long, value_name = "FILE")]
@@ -130,9 +130,9 @@ impl Exercise7 {
             let told = told(member, &case.setting, length);
             let usable = told.iter().filter(|(_, value)| value.is_some()).count();
             let what = match length {
-                1 => "each of the others tells its value",
-                2 => "each passes on the values it heard in round 1",
-                _ => "each passes on the values it heard in round 2",
+                1 => "Each of the others tells its value",
+                2 => "Each passes on the values it heard in round 1",
+                _ => "Each passes on the values it heard in round 2",
             };
             let text = format!("Round {length}: {usable} usable values. {what}");
             let _ = writeln!(out, "{}", paint.bold(&text));

@@ -130,7 +130,8 @@ impl Search {
             true => String::new(),
             false => format!(" when the order is {order}"),
         };
-        let text = format!("{} of {} break it{order_text}:", count(size, "lie"), words::list(by));
+        let (lies_text, verb) = (count(size, "lie"), if size == 1 { "breaks" } else { "break" });
+        let text = format!("{lies_text} of {} {verb} it{order_text}:", words::list(by));
         let _ = writeln!(out, "{}", paint.lie(&text));
         for ((path, receiver), said) in &lies.0 {
             let sender = path.sender();

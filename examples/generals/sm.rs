@@ -172,7 +172,7 @@ fn report(paint: Paint, case: &Case<i128>, outcome: &Outcome<i128>, figures: &[F
         let heading: Vec<String> = heading.map(str::to_owned).into();
         let rows: Vec<Vec<Cell>> =
             deliveries.iter().take(ROWS_MAX).map(|delivery| row(case, delivery)).collect();
-        out.push_str(&words::table(paint, &heading, &rows));
+        out.push_str(&words::list_table(paint, &heading, &rows));
         if deliveries.len() > ROWS_MAX {
             let _ = writeln!(out, "  ... and {} more", deliveries.len() - ROWS_MAX);
         }
@@ -224,10 +224,7 @@ fn row(case: &Case<i128>, delivery: &Delivery<i128>) -> Vec<Cell> {
     };
     let from = if is_traitor(sender) { format!("{sender}*") } else { sender.to_string() };
     let from = Cell { text: from, lie: is_traitor(sender) };
-    let mut becomes_left = becomes;
-    // The last column reads better from its left edge.
-    becomes_left.text = format!("{:<34}", becomes_left.text);
-    vec![from, Cell::of(receiver), Cell::of(value), Cell::of(commas(signers)), becomes_left]
+    vec![from, Cell::of(receiver), Cell::of(value), Cell::of(commas(signers)), becomes]
 }
 
 /// How each value spread: for every loyal lieutenant the chain by which it heard the value first.

@@ -44,10 +44,9 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 fn notes(node: &Node) -> Option<String> {
-    let lie = node.lie.as_ref().map(|truth| format!("LIE: {truth}"));
-    match (lie, &node.vote) {
+    match (&node.lie, &node.vote) {
         (Some(lie), Some(vote)) => Some(format!("{lie}; {vote}")),
-        (Some(only), None) => Some(only),
+        (Some(lie), None) => Some(lie.clone()),
         (None, vote) => vote.clone(),
     }
 }

@@ -141,8 +141,17 @@ impl Cell {
     }
 }
 
-/// Rows under a heading, the first column to the left, the others to the right.
+/// Rows under a heading, the first column to the left, the others, numbers, to the right.
 pub(crate) fn table(paint: Paint, heading: &[String], rows: &[Vec<Cell>]) -> String {
+    aligned(paint, heading, rows, 1)
+}
+
+/// Rows under a heading, everything to the left.
+pub(crate) fn list_table(paint: Paint, heading: &[String], rows: &[Vec<Cell>]) -> String {
+    aligned(paint, heading, rows, heading.len())
+}
+
+fn aligned(paint: Paint, heading: &[String], rows: &[Vec<Cell>], left: usize) -> String {
     let columns = heading.len();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| &cell.text);
@@ -153,7 +162,7 @@ pub(crate) fn table(paint: Paint, heading: &[String], rows: &[Vec<Cell>]) -> Str
     let pad = |column: usize, text: &str| {
         let room = widths.get(column).copied().unwrap_or(0);
         let blank = " ".repeat(room.saturating_sub(text.chars().count()));
-        if column == 0 { (String::new(), blank) } else { (blank, String::new()) }
+        if column < left { (String::new(), blank) } else { (blank, String::new()) }
     };
     let mut out = String::new();
     let mut line = |cells: Vec<String>| {
