@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pbft_app::core::generals::tree::Tree;
 use pbft_app::core::generals::{Choice, General, Path};
+use pbft_sim::generals::Traitors;
 use pbft_sim::generals::oral::Saying;
 
 use crate::words::{Paint, because, commas};
@@ -43,23 +44,38 @@ pub(crate) struct Figure {
     pub(crate) cut: u8,
 }
 
+/// What a picture of a relay tree needs to be understood.
+pub(crate) const LEGEND: &str = "Red: a lie. * a traitor. A vote is over what the owner was told directly and \
+                                 what the votes of the boxes to the right come to.";
+
 /// The lies told in a run, by path and receiver, each with what would have been true.
-#[derive(Default)]
-pub(crate) struct Lies(BTreeMap<(Path, General), i128>);
+pub(crate) struct Lies {
+    traitors: Traitors,
+    told: BTreeMap<(Path, General), i128>,
+}
 
 impl Lies {
+    pub(crate) fn of(traitors: &Traitors) -> Self {
+        Lies { traitors: traitors.clone(), told: BTreeMap::new() }
+    }
+
+    /// A general's number, with a star if it is a traitor.
+    pub(crate) fn name(&self, general: General) -> String {
+        format!("{general}{}", if self.traitors.contains(&general) { "*" } else { "" })
+    }
+
     pub(crate) fn note(&mut self, saying: &Saying<i128>) {
         if saying.is_lie() {
-            self.0.insert((saying.path, saying.receiver), saying.honest);
+            self.told.insert((saying.path, saying.receiver), saying.honest);
         }
     }
 
     pub(crate) fn truth(&self, path: Path, receiver: General) -> Option<i128> {
-        self.0.get(&(path, receiver)).copied()
+        self.told.get(&(path, receiver)).copied()
     }
 
     pub(crate) fn has(&self, path: Path, receiver: General) -> bool {
-        self.0.contains_key(&(path, receiver))
+        self.told.contains_key(&(path, receiver))
     }
 }
 
@@ -91,7 +107,10 @@ pub(crate) fn of_tree(tree: &Tree<i128>, choice: Choice, lies: &Lies) -> Option<
     let path = Path::of(tree.setting().commander()).ok()?;
     let owner = tree.owner();
     Some(Figure {
-        title: format!("What general {owner} was told about the order of {}", path.commander()),
+        title: format!(
+            "What general {owner} was told about the order of {}",
+            lies.name(path.commander())
+        ),
         result: result(tree, choice)?,
         root: node(tree, &path, levels, lies),
         cut: tree.setting().rounds() - levels,
@@ -111,18 +130,20 @@ pub(crate) fn result(tree: &Tree<i128>, choice: Choice) -> Option<String> {
 fn node(tree: &Tree<i128>, path: &Path, levels: u8, lies: &Lies) -> Node {
     let (setting, owner) = (tree.setting(), tree.owner());
     let vote = tree.vote(path);
-    let (sender, value) = (path.sender(), vote.direct);
+    let (sender, value) = (lies.name(path.sender()), vote.direct);
     let says = match (path.before(), vote.is_told) {
         (_, false) => format!("{sender} says nothing: counts as {value}"),
         (None, true) => format!("{sender} orders {value}"),
-        (Some(before), true) => format!("{sender} says: {} told me {value}", before.sender()),
+        (Some(before), true) => {
+            format!("{sender} says: {} told me {value}", lies.name(before.sender()))
+        }
     };
     let lie = lies.truth(*path, owner).map(|truth| match path.before() {
         None => format!("LIE: its order should be {truth}"),
-        Some(before) => format!("LIE: {} told it {truth}", before.sender()),
+        Some(before) => format!("LIE: {} told it {truth}", lies.name(before.sender())),
     });
     let is_leaf = vote.others.is_empty();
-    let others = vote.others.iter().map(|(id, value)| format!("{value} by {id}"));
+    let others = vote.others.iter().map(|(id, value)| format!("{value} by {}", lies.name(*id)));
     let votes = format!("vote: {value} direct, {} => {}", commas(others), vote.outcome);
     let children: Vec<Node> = if path.len() < levels {
         path.children(&setting, owner).map(|child| node(tree, &child, levels, lies)).collect()

@@ -12,7 +12,7 @@ use pbft_sim::generals::strategy::{Named, Strategy, Table};
 use pbft_sim::generals::vector::{Case, Outcome};
 use serde::Serialize;
 
-use crate::figure::Lies;
+use crate::figure::{LEGEND, Lies};
 use crate::vector::{Played, play, vectors};
 use crate::words::{self, Cell, Paint, by_name};
 use crate::{Failure, Shown, svg, to_json, usage};
@@ -72,7 +72,7 @@ impl Exercise7 {
         let played = play(&case, &self.strategy)?;
         if let Some(path) = &self.svg {
             let heading = "Exercise 7: n = 7, m = 2, P1 and P2 are traitors. What P3 was told.";
-            svg::write(path, heading, &played.figures(&case))?;
+            svg::write(path, heading, &played.figures(&case), LEGEND)?;
         }
         let member = played.outcome.members.get(&THREE);
         let member = member.ok_or_else(|| Failure::Failed("P3 is loyal".to_owned()))?;
@@ -255,7 +255,7 @@ impl Matrix {
         if let Some(path) = &self.svg {
             let heading =
                 "The matrix case: n = 4, m = 1, P1 is a traitor. What P2 was told; majority.";
-            svg::write(path, heading, &by_majority.figures(&majority))?;
+            svg::write(path, heading, &by_majority.figures(&majority), LEGEND)?;
         }
         let text = match self.json {
             true => to_json(&MatrixJson {

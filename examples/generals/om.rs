@@ -106,12 +106,12 @@ impl Om {
         let choice = Choice::from(self.vote.choice);
         let default = self.vote.default;
         let case = Case { setting, traitors, order: self.value, choice, default };
-        let mut record = Record::default();
+        let mut record = Record { lies: Lies::of(&case.traitors), rounds: BTreeMap::new() };
         let outcome = oral::run(&case, strategy.as_ref(), &mut |saying| record.note(saying))
             .map_err(usage)?;
         let figures = self.figures(&case, &outcome, &record.lies)?;
         if let Some(path) = &self.svg {
-            svg::write(path, &heading(&case, &name), &figures)?;
+            svg::write(path, &heading(&case, &name), &figures, figure::LEGEND)?;
         }
         let text = match self.json {
             true => to_json(&Json {
@@ -150,7 +150,6 @@ impl Om {
 }
 
 /// What was said, as far as it is shown.
-#[derive(Default)]
 pub(crate) struct Record {
     pub(crate) lies: Lies,
     rounds: BTreeMap<u8, Round>,
@@ -219,7 +218,7 @@ fn report(
     }
     out.push_str("Read \"1>3\" as: 3 passes on what 1 said. ");
     if !traitors.is_empty() {
-        out.push_str("! marks a lie, - silence. ");
+        out.push_str("* is a traitor, ! a lie, - silence. ");
     }
     out.push_str("Nobody tells those on the path.\n\n");
     for figure in figures {
@@ -275,7 +274,8 @@ fn round_table(paint: Paint, case: &Case<i128>, number: u8, round: &Round, lies:
             Some(Some(value)) if lies.has(*path, receiver) => Cell::lie(value),
             Some(Some(value)) => Cell::of(format!("{value} ")),
         });
-        std::iter::once(Cell::of(path)).chain(cells).collect()
+        let liar = if case.traitors.contains(&path.sender()) { "*" } else { "" };
+        std::iter::once(Cell::of(format!("{path}{liar}"))).chain(cells).collect()
     });
     let rows: Vec<Vec<Cell>> = rows.collect();
     out.push_str(&words::table(paint, &heading, &rows));

@@ -92,7 +92,8 @@ impl Sm {
         let outcome = signed::run(&case, &script, &keys).map_err(usage)?;
         let figures = figures(&case, &outcome);
         if let Some(path) = &self.svg {
-            svg::write(path, &heading(&case), &figures)?;
+            let legend = "Read from left to right: who signed the value, and who heard it first through whom. Red: a traitor.";
+            svg::write(path, &heading(&case), &figures, legend)?;
         }
         let text = match self.json {
             true => {

@@ -16,9 +16,14 @@ const STYLE: &str = "text{font-family:'DejaVu Sans',Verdana,Arial,sans-serif;fon
 .title{font-size:15px;font-weight:bold}.result{font-size:14px;font-weight:bold;fill:#1a5c38}\
 .note{font-size:10px;fill:#5b6570}.lie{fill:#a31515;font-weight:bold}";
 
-/// Draws `figures` one below the other under `heading` into `path`.
-pub(crate) fn write(path: &Path, heading: &str, figures: &[Figure]) -> Result<(), Failure> {
-    std::fs::write(path, picture(heading, figures))
+/// Draws `figures` one below the other under `heading` and above `legend` into `path`.
+pub(crate) fn write(
+    path: &Path,
+    heading: &str,
+    figures: &[Figure],
+    legend: &str,
+) -> Result<(), Failure> {
+    std::fs::write(path, picture(heading, figures, legend))
         .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))
 }
 
@@ -124,7 +129,7 @@ impl Canvas {
     }
 }
 
-fn picture(heading: &str, figures: &[Figure]) -> String {
+fn picture(heading: &str, figures: &[Figure], legend: &str) -> String {
     let mut body = String::new();
     let mut wide = 620;
     let mut trees = Vec::new();
@@ -165,10 +170,7 @@ fn picture(heading: &str, figures: &[Figure]) -> String {
         y += 14;
     }
     y += 30;
-    let _ = writeln!(
-        body,
-        "<text x=\"{MARGIN}\" y=\"{y}\" class=\"note\">Red: a lie. A vote is over what the owner was told directly and what the votes of the boxes to the right come to.</text>"
-    );
+    let _ = writeln!(body, "<text x=\"{MARGIN}\" y=\"{y}\" class=\"note\">{legend}</text>");
     let (width, height) = (wide + 2 * MARGIN, y + MARGIN);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">\n\

@@ -71,7 +71,7 @@ impl Vector {
                 setting.m(),
                 words::traitors(&case.traitors)
             );
-            svg::write(path, &heading, &played.figures(&case))?;
+            svg::write(path, &heading, &played.figures(&case), figure::LEGEND)?;
         }
         let text = match self.json {
             true => to_json(&played.outcome.to_json())?,
@@ -104,7 +104,7 @@ pub(crate) struct Played {
 }
 
 pub(crate) fn play(case: &Case<i128>, strategy: &dyn Strategy<i128>) -> Result<Played, Failure> {
-    let mut lies = Lies::default();
+    let mut lies = Lies::of(&case.traitors);
     let outcome = vector::run(case, strategy, &mut |saying| lies.note(saying)).map_err(usage)?;
     Ok(Played { outcome, lies })
 }
