@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pbft_app::core::generals::tree::Tree;
+use pbft_app::core::generals::tree::{Tree, Vote};
 use pbft_app::core::generals::{Choice, General, Path};
 use pbft_sim::generals::Traitors;
 use pbft_sim::generals::oral::Saying;
@@ -11,6 +11,9 @@ use crate::words::{Paint, because, commas};
 
 /// Trees with more nodes are cut, on a terminal and as pictures.
 pub(crate) const NODES_MAX: usize = 180;
+
+/// Votes are listed one by one up to so many.
+const OTHERS_MAX: usize = 8;
 
 /// A node.
 #[derive(Clone, Debug)]
@@ -143,14 +146,31 @@ fn node(tree: &Tree<i128>, path: &Path, levels: u8, lies: &Lies) -> Node {
         Some(before) => format!("LIE: {} told it {truth}", lies.name(before.sender())),
     });
     let is_leaf = vote.others.is_empty();
-    let others = vote.others.iter().map(|(id, value)| format!("{value} by {}", lies.name(*id)));
-    let votes = format!("vote: {value} direct, {} => {}", commas(others), vote.outcome);
+    let votes = format!("vote: {value} direct, {} => {}", by_others(&vote, lies), vote.outcome);
     let children: Vec<Node> = if path.len() < levels {
         path.children(&setting, owner).map(|child| node(tree, &child, levels, lies)).collect()
     } else {
         Vec::new()
     };
     Node { says, lie, vote: (!is_leaf).then_some(votes), children }
+}
+
+/// What the others' values are; with many of them how often each value is there.
+fn by_others(vote: &Vote<i128>, lies: &Lies) -> String {
+    if vote.others.len() <= OTHERS_MAX {
+        return commas(
+            vote.others.iter().map(|(id, value)| format!("{value} by {}", lies.name(*id))),
+        );
+    }
+    let mut counts: BTreeMap<i128, usize> = BTreeMap::new();
+    for (_, value) in &vote.others {
+        *counts.entry(*value).or_default() += 1;
+    }
+    let shown =
+        counts.iter().take(OTHERS_MAX).map(|(value, count)| format!("{value} by {count} others"));
+    let rest = counts.len().saturating_sub(OTHERS_MAX);
+    let more = (rest > 0).then(|| format!("{rest} more values"));
+    commas(shown.chain(more))
 }
 
 /// The tree in letters, one line for each node.

@@ -19,6 +19,8 @@ use crate::{Failure, Shown, svg, to_json, usage};
 const ROWS_MAX: usize = 42;
 /// Columns of a round on a terminal.
 const COLUMNS_MAX: u8 = 16;
+/// Decisions of lieutenants whose trees are not drawn; more are counted.
+const TOLD_MAX: usize = 20;
 /// All lieutenants' trees are drawn if they have no more nodes than this together, else one of them.
 const NODES_TOGETHER: usize = 40;
 
@@ -226,10 +228,15 @@ fn report(
         out.push('\n');
     }
     if figures.len() < outcome.trees.len() {
-        let all = outcome.trees.values().filter_map(|tree| figure::result(tree, case.choice));
+        let all = outcome.trees.values().take(TOLD_MAX);
+        let all = all.filter_map(|tree| figure::result(tree, case.choice));
         let _ = writeln!(out, "{}", paint.bold("All loyal lieutenants"));
         for result in all {
             let _ = writeln!(out, "  {result}");
+        }
+        let more = outcome.trees.len().saturating_sub(TOLD_MAX);
+        if more > 0 {
+            let _ = writeln!(out, "  ... and {more} more");
         }
         out.push_str("  (--tree ID shows how another of them was told)\n\n");
     }

@@ -85,7 +85,8 @@ pub(crate) fn because(choice: Choice, values: &[i128], outcome: i128) -> String 
             let mut sorted = values.to_vec();
             sorted.sort_unstable();
             let rank = total.div_ceil(2);
-            format!("sorted {}: number {rank} of {total} is the lower middle", commas(sorted))
+            let all = if total > 12 { String::new() } else { format!(" {}", commas(sorted)) };
+            format!("sorted{all}: number {rank} of {total} is the lower middle")
         }
     }
 }
@@ -107,6 +108,9 @@ pub(crate) fn verdict(
     };
     let said = match (ic1, decisions.values().next()) {
         (_, None) => "there is no loyal lieutenant who could disagree".to_owned(),
+        (Ok(()), Some(value)) if decisions.len() > 12 => {
+            format!("all {} loyal lieutenants decide {value}", decisions.len())
+        }
         (Ok(()), Some(value)) => {
             format!("all loyal lieutenants ({}) decide {value}", commas(decisions.keys()))
         }

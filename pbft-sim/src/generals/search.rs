@@ -87,7 +87,7 @@ impl Search {
     pub fn run(&self) -> Result<Report, SettingError> {
         self.setting.check_oral_size(1)?;
         let slots = slots(&self.setting, &self.traitors);
-        let mut hunt = Hunt { search: self, slots, tried: 0, best: None };
+        let mut hunt = Hunt { search: self, slots, tried: 0, plays: 0, best: None };
         let is_traitor = self.traitors.contains(&self.setting.commander());
         let orders = self.orders.iter().copied().take(if is_traitor { 1 } else { usize::MAX });
         let orders: Vec<i128> = orders.collect();
@@ -133,6 +133,8 @@ struct Hunt<'a> {
     search: &'a Search,
     slots: Vec<(Path, General)>,
     tried: u64,
+    /// Runs made to shrink what was found, bounded over the whole search.
+    plays: u64,
     best: Option<Found>,
 }
 
@@ -177,7 +179,6 @@ impl Hunt<'_> {
         if outcome.holds() {
             return Ok(None);
         }
-        let mut plays = 0;
         let mut piece = lies.0.len().div_ceil(2);
         while piece > 0 {
             let mut start = 0;
@@ -187,8 +188,8 @@ impl Hunt<'_> {
                 let cut: Vec<_> = lies.0.keys().skip(start).take(piece).copied().collect();
                 fewer.0.retain(|key, _| !cut.contains(key));
                 let without = self.search.play(order, &fewer)?;
-                plays += 1;
-                if plays > self.affordable() {
+                self.plays += 1;
+                if self.plays > self.affordable() {
                     return Ok(Some(Found { order, lies, outcome }));
                 }
                 if without.holds() {
