@@ -174,7 +174,11 @@ impl Hunt<'_> {
     }
 
     /// Takes out lies, in ever smaller pieces, as long as what is left still breaks something.
-    fn shrink(&self, order: i128, mut lies: Table<i128>) -> Result<Option<Found>, SettingError> {
+    fn shrink(
+        &mut self,
+        order: i128,
+        mut lies: Table<i128>,
+    ) -> Result<Option<Found>, SettingError> {
         let mut outcome = self.search.play(order, &lies)?;
         if outcome.holds() {
             return Ok(None);
