@@ -118,9 +118,14 @@ impl Search {
         };
         let mut out = format!("OM({m}) among {n} generals, {who}: {tried}.\n\n");
         let Some(Found { order, lies, outcome }) = &report.found else {
-            let text = match report.exhaustive {
-                true => "No lie breaks IC1 or IC2.",
-                false => "None of them breaks IC1 or IC2. That proves nothing: n > 3m does.",
+            let enough = setting.is_oral_bound_kept()
+                && (self.shape.traitors().is_ok_and(|it| it.len() <= usize::from(m)));
+            let text = match (report.exhaustive, enough) {
+                (true, _) => "No lie breaks IC1 or IC2.",
+                (false, true) => {
+                    "None of them breaks IC1 or IC2. A sample proves nothing, but that n > 3m does."
+                }
+                (false, false) => "None of them breaks IC1 or IC2. A sample proves nothing.",
             };
             let _ = writeln!(out, "{}", paint.good(text));
             return out;

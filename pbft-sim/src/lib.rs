@@ -16,6 +16,8 @@
 //! A replica becomes a traitor by a [`pbft_core::hook::Hook`] between it and the world, which can say
 //! whatever its own key can sign: one of the named behaviours of [`traitor`], or one of your own
 //! ([`Simulation::with_traitor`]).
+//!
+//! Apart from all that stand the Byzantine generals with their traitors: [`generals`].
 
 mod caller;
 pub mod checker;

@@ -1,5 +1,7 @@
 use alloc::vec;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::generals::testing::{lieutenant, message, path, setting};
 
@@ -154,4 +156,28 @@ fn values_may_be_bytes() {
     two.receive(General(3), Message { path, ..order }).unwrap();
     two.end_round();
     assert_eq!(two.decision(), Some(b"attack".to_vec()));
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_received_in_whatever_round_ends_in_a_decision(
+        received in proptest::collection::vec(
+            (0..4_usize, 0..8_u8, proptest::collection::vec(0..8_u8, 0..6), -2..3_i128),
+            0..60,
+        ),
+    ) {
+        let mut two = lieutenant(5, 2, 2);
+        for round in 0..4 {
+            for (when, sender, ids, value) in &received {
+                let Ok(path) = Path::new(ids.iter().copied().map(General)) else { continue };
+                if *when == round {
+                    let taken = two.receive(General(*sender), Message { path, value: *value });
+                    prop_assert!(taken.is_err() || two.tree().told(&path) == Some(value));
+                }
+            }
+            two.end_round();
+        }
+        prop_assert!(two.decision().is_some());
+        prop_assert!(two.tree().told_by_round().iter().sum::<usize>() <= 1 + 3 + 6);
+    }
 }

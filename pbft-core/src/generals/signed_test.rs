@@ -1,5 +1,7 @@
 use alloc::vec;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::generals::testing::{Cheap, Keys};
 
@@ -170,4 +172,32 @@ fn m6_a_commander_who_signs_ever_new_orders_fills_no_memory() {
     three.end_round();
     assert_eq!((two.decision(), three.decision()), (Some(0), Some(0)));
     assert_eq!((values(&two).len(), values(&three).len()), (VALUES_MAX + 1, VALUES_MAX + 1));
+}
+
+proptest! {
+    #[test]
+    fn whatever_chain_is_received_only_the_commanders_values_count(
+        received in proptest::collection::vec(
+            (0..3_usize, 0..6_u8, 0..3_i128, proptest::collection::vec((0..6_u8, any::<bool>()), 0..4)),
+            0..40,
+        ),
+    ) {
+        let keys = Keys::new(4, 1);
+        let mut two = lieutenant(&keys, 2);
+        for round in 0..3 {
+            for (when, sender, value, signers) in received.iter().filter(|it| it.0 == round) {
+                let mut chain = Chain::unsigned(*value);
+                for (id, is_true) in signers {
+                    // Some sign for themselves, others under somebody else's name; the commander never signs 2.
+                    let key = if *is_true && (*id, *value) != (1, 2) { (*id).max(1) } else { 7 };
+                    chain = chain.signed(&keys.occasion, General(*id), &Cheap(key));
+                }
+                let heard = two.receive(General(*sender), chain, &Cheap(2));
+                prop_assert!(heard != Ok(Heard::New) || signers.len() == when + 1);
+            }
+            two.end_round();
+        }
+        prop_assert!(two.decision().is_some());
+        prop_assert!(two.values().all(|value| *value != 2));
+    }
 }
