@@ -159,6 +159,22 @@ impl Ed25519Verifier {
             clients: parse_all("client", cluster.clients())?,
         })
     }
+
+    /// Parses keys that belong to no cluster: replica `i` has the `i`-th, and there are no clients. For
+    /// [`crate::generals`], whose signatures have a domain of their own.
+    ///
+    /// # Errors
+    /// The first key that is not usable, or that stands there twice (PITFALLS I3), with its index.
+    pub fn of_keys(keys: &[PublicKey]) -> Result<Self, (usize, KeyFault)> {
+        let mut replicas = Vec::with_capacity(keys.len());
+        for (index, key) in keys.iter().enumerate() {
+            if keys.iter().take(index).any(|earlier| earlier == key) {
+                return Err((index, KeyFault::Repeated));
+            }
+            replicas.push(parse_key(key).map_err(|fault| (index, fault))?);
+        }
+        Ok(Ed25519Verifier { replicas, clients: Vec::new() })
+    }
 }
 
 impl Verifier for Ed25519Verifier {
@@ -181,6 +197,9 @@ pub enum KeyFault {
     /// A small-order point, under which one signature fits almost any message.
     #[error("a weak key (small order); generate a new key")]
     Weak,
+    /// Somebody else has it already.
+    #[error("the key of another; generate a new key")]
+    Repeated,
 }
 
 /// Checks that `key` may be configured: canonical and not weak.

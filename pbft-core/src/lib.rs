@@ -37,7 +37,7 @@
 //! [`types`], [`cluster`] (quorums), [`message`], [`signed`] (the door), [`replica`] and its parts
 //! `order`, `execute`, `checkpoint`, `repair`, `durable`; then views: [`new_view`], `replica/view_change`,
 //! `replica/timer`, `replica/fetch`; then [`state`], [`tree`], [`archive`], [`transfer`], `replica/catch_up`,
-//! `replica/recover`; last [`client`].
+//! `replica/recover`; last [`client`]. On its own, and a good place to start: [`generals`], where 3f + 1 comes from.
 //!
 //! # What it is not, yet
 //!
@@ -60,6 +60,7 @@ pub mod client;
 pub mod cluster;
 pub mod crypto;
 pub mod evidence;
+pub mod generals;
 pub mod hook;
 pub mod limits;
 pub mod message;

@@ -16,11 +16,14 @@
 //! A replica becomes a traitor by a [`pbft_core::hook::Hook`] between it and the world, which can say
 //! whatever its own key can sign: one of the named behaviours of [`traitor`], or one of your own
 //! ([`Simulation::with_traitor`]).
+//!
+//! Apart from all that stand the Byzantine generals with their traitors: [`generals`].
 
 mod caller;
 pub mod checker;
 mod course;
 pub mod determinism;
+pub mod generals;
 pub mod keys;
 pub mod ledger;
 mod machine;
