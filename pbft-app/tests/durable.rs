@@ -14,7 +14,8 @@ use pbft_app::{
 };
 use serde::{Deserialize, Serialize};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Long, because a disk that others use too may take its time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Default, Serialize, Deserialize)]
 struct Sum(i64);
@@ -52,7 +53,7 @@ impl Cluster {
             peer_address: sockets.peer_address(),
             client_address: sockets.client_address(),
         });
-        let constants = Constants { checkpoint_interval: 8, window: 16, ..Constants::default() };
+        let constants = Constants { checkpoint_interval: 4, window: 8, ..Constants::default() };
         let clients = vec![keys(50, 0).public()];
         let (replicas, timeouts) = (replicas.collect(), Timeouts::default());
         let deployment =
@@ -131,9 +132,9 @@ fn size(path: &Path) -> u64 {
 async fn everything_acknowledged_survives_a_crash_of_all_at_once() {
     let mut cluster = Cluster::start().await;
     let mut expected = 0;
-    for round in 0..3 {
+    for round in 0..2 {
         let client = cluster.client();
-        for _ in 0..60 {
+        for _ in 0..14 {
             expected += 1;
             assert_eq!(add(&client, 1).await, Some(expected), "round {round}");
         }
@@ -157,7 +158,7 @@ async fn everything_acknowledged_survives_a_crash_of_all_at_once() {
 async fn a_replica_goes_on_from_its_own_snapshot_and_fetches_it_if_that_is_damaged() {
     let mut cluster = Cluster::start().await;
     let client = cluster.client();
-    for value in 1..=60 {
+    for value in 1..=10 {
         assert_eq!(add(&client, 1).await, Some(value));
     }
     for damage in [false, true] {
@@ -166,20 +167,13 @@ async fn a_replica_goes_on_from_its_own_snapshot_and_fetches_it_if_that_is_damag
             std::fs::write(cluster.path(2).join("data/snapshots.redb"), b"no database").unwrap();
         }
         cluster.restart(2, History::Kept).await;
-        let before = add(&client, 1).await.unwrap();
-        assert!(before > 60);
-        let watch = cluster.nodes[2].as_ref().unwrap().watch();
-        let end = Instant::now() + PATIENCE;
-        // It is level again, votes, and nobody saw it say two things.
-        loop {
-            let executed = watch.borrow().map_or(0, |summary| summary.executed.0);
-            let others = cluster.nodes[0].as_ref().unwrap().watch();
-            if executed >= others.borrow().map_or(u64::MAX, |summary| summary.executed.0) {
-                break;
-            }
-            assert!(Instant::now() < end, "executed {executed}");
-            add(&client, 0).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let watch = |index: usize| cluster.nodes[index].as_ref().unwrap().watch();
+        let executed = |index| watch(index).borrow().map_or(0, |summary| summary.executed.0);
+        let (target, end) = (executed(0), Instant::now() + PATIENCE);
+        // It is level again, and nobody saw it say two things.
+        while executed(2) < target {
+            assert!(Instant::now() < end, "executed {} of {target}", executed(2));
+            add(&client, 1).await.unwrap();
         }
         assert!(cluster.nodes.iter().flatten().all(|node| node.evidence().is_empty()));
     }

@@ -74,7 +74,7 @@ fn one_backup_killed_under_load_costs_nothing_but_its_own_reply() {
     assert_eq!(cluster.value(), 3000);
     cluster.until_agreed(&[0, 1, 2]);
 
-    // Started again it has lost its memory-only store: it takes part without voting, and harms nobody.
+    // Started again it goes on from its store, and harms nobody.
     cluster.replicas[3].as_mut().unwrap().wait().unwrap();
     cluster.start_replica(3);
     assert_eq!(stdout(&cluster.client("add", &["1"])), "3001");

@@ -41,8 +41,7 @@ fn the_primary_killed_under_load_costs_one_view_change_and_nothing_else() {
     assert_eq!(cluster.value(), 6000);
     assert_views(&cluster, &[1, 2, 3], 1, 1);
     cluster.until_agreed(&[1, 2, 3]);
-    // Started again it has lost its memory-only store: it follows into the view, fetches the state, and
-    // promises nothing.
+    // Started again it goes on from its store, follows into the view and fetches what it missed.
     cluster.start_replica(0);
     cluster.until_agreed(&[0, 1, 2, 3]);
 }

@@ -195,7 +195,7 @@ impl Worker {
                 tracing::warn!(replica = %self.id, %error, "the disk is full: this replica votes on nothing more until there is space");
             }
             None => {
-                tracing::info!(replica = %self.id, "there is space on the disk again: voting goes on")
+                tracing::info!(replica = %self.id, "there is space on the disk again: voting goes on");
             }
         }
     }
