@@ -156,6 +156,11 @@ pub enum Observation<'a> {
         /// Which.
         replica: ReplicaId,
     },
+    /// A replica stops, for a while or for good.
+    Stopped {
+        /// Which.
+        replica: ReplicaId,
+    },
     /// A record of a replica is durable, or its disk says so.
     Synced {
         /// Whose.
@@ -267,6 +272,7 @@ impl Observation<'_> {
             | Observation::Halted { replica, .. }
             | Observation::Said { replica, .. }
             | Observation::Restarted { replica }
+            | Observation::Stopped { replica }
             | Observation::Synced { replica, .. }
             | Observation::Kept { replica, .. }
             | Observation::Opened { replica, .. }

@@ -215,6 +215,7 @@ impl Simulation {
             let between = summary.voted_view > summary.view;
             self.network.faults.restarts += 1;
             self.checkers.goals_mut().note_restart(between);
+            self.checkers.observe(&Observation::Stopped { replica });
         }
     }
 

@@ -176,6 +176,23 @@ pub fn run(options: &Options, crash: CrashPoint) -> Result<Outcome, ConfigError>
     Ok(Outcome { report, kind, under_way })
 }
 
+/// Runs a crash with what was on its way to the disk lost, and if there was anything, with it durable too.
+///
+/// # Errors
+/// Options that make no cluster.
+pub fn run_both(
+    options: &Options,
+    crash: CrashPoint,
+) -> Result<Vec<(CrashPoint, Outcome)>, ConfigError> {
+    let lost = CrashPoint { survives: false, ..crash };
+    let survives = CrashPoint { survives: true, ..crash };
+    let mut outcomes = vec![(lost, run(options, lost)?)];
+    if outcomes.iter().any(|(_, outcome)| outcome.under_way) {
+        outcomes.push((survives, run(options, survives)?));
+    }
+    Ok(outcomes)
+}
+
 /// Every crash there is at the points of a run, but those that differ only in what was under way, which
 /// [`run`] tells.
 pub fn crashes(points: &BTreeMap<ReplicaId, Vec<Kind>>) -> Vec<CrashPoint> {

@@ -489,6 +489,7 @@ impl Simulation {
                 if let Some(node) = self.node_mut(replica) {
                     node.crash(None);
                     self.network.faults.crashes += 1;
+                    self.checkers.observe(&Observation::Stopped { replica });
                 }
             }
             Event::Restart { replica } => self.restart(replica),

@@ -86,8 +86,10 @@ impl Checker for Durability {
                 // What lies further back is in every snapshot that counts here.
                 return self.check_all(Sequence(0));
             }
-            Observation::Opened { replica, .. } => {
+            Observation::Stopped { replica } => {
                 self.reached.remove(replica);
+            }
+            Observation::Opened { .. } => {
                 return self.check_all(Sequence(0));
             }
             Observation::Stepped { replica } => {

@@ -1,6 +1,8 @@
 //! INV21: what a statement promises is on the synced disk when it is first said, by the table of PROTOCOL
 //! section 4.
 
+use std::collections::BTreeSet;
+
 use pbft_core::message::{Checkpoint, Statement, ViewChange, Vote};
 use pbft_core::types::{Digest, ReplicaId, Sequence, View};
 
@@ -11,11 +13,20 @@ use crate::options::Options;
 pub(super) struct Persisted {
     disks: Disks,
     window: u64,
+    /// Checkpoints said once: a snapshot that is damaged afterwards does not take them back.
+    said: BTreeSet<(ReplicaId, Sequence)>,
+    /// Whose snapshots may have been damaged: the journal still says that they were made.
+    unsound: BTreeSet<ReplicaId>,
 }
 
 impl Persisted {
     pub(super) fn new(options: &Options) -> Self {
-        Persisted { disks: Disks::default(), window: options.constants.window }
+        Persisted {
+            disks: Disks::default(),
+            window: options.constants.window,
+            said: BTreeSet::new(),
+            unsound: BTreeSet::new(),
+        }
     }
 
     fn check(&mut self, replica: ReplicaId, statement: &Statement) -> Result<(), String> {
@@ -36,7 +47,10 @@ impl Persisted {
             Statement::NewView(new_view) => {
                 (!disk.new_views.contains(&new_view.view)).then_some("itself")
             }
-            Statement::Checkpoint(checkpoint) => checkpoint_needs(disk, checkpoint),
+            Statement::Checkpoint(checkpoint) => {
+                let first = self.said.insert((replica, checkpoint.sequence));
+                first.then(|| checkpoint_needs(disk, checkpoint)).flatten()
+            }
             Statement::Status(_) | Statement::Fetch(_) => None,
         };
         match missing {
@@ -64,7 +78,10 @@ fn change_needs(disk: &OnDisk, change: &ViewChange) -> Option<&'static str> {
         let mut held = disk.prepared.range(of_slot);
         held.any(|(_, prepared)| prepared.whole && prepared.digest == vote.digest)
     };
-    let bodies = change.prepared.iter().all(|it| it.vote.digest == Digest::NULL || whole(&it.vote));
+    // A batch at or below what became stable meanwhile is in the snapshot, and may have been dropped.
+    let stable = disk.snapshots.range(..=disk.proven).next_back().copied().unwrap_or_default();
+    let there = |vote: &Vote| vote.digest == Digest::NULL || vote.sequence <= stable || whole(vote);
+    let bodies = change.prepared.iter().all(|certificate| there(&certificate.vote));
     (!bodies).then_some("the batch of one of its certificates")
 }
 
@@ -90,12 +107,17 @@ impl Checker for Persisted {
 
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
         if let Observation::Discarded { replica, below } = observation
+            && !self.unsound.contains(replica)
             && let Some(what) = discard_needs(self.disks.of(*replica), *below)
         {
             return Err(format!("{replica:?} drops slots up to {below}; not durable: {what}"));
         }
         self.disks.observe(observation);
         match observation {
+            Observation::Unsound { replica } => {
+                self.unsound.insert(*replica);
+                Ok(())
+            }
             Observation::Said { replica, statement } => self.check(*replica, statement),
             _ => Ok(()),
         }

@@ -173,9 +173,8 @@ impl Simulation {
     /// is not to be trusted any more.
     pub(super) fn open(&mut self, replica: ReplicaId) {
         let Some(node) = self.node_mut(replica) else { return };
-        let before = node.is_traitor();
         node.disk_mut().open();
-        if !before && node.is_traitor() {
+        if node.is_traitor() && !self.checkers.traitors().contains(&replica) {
             self.network.faults.older_stores += 1;
             self.checkers.distrust(replica);
         }
