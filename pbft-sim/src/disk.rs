@@ -129,6 +129,25 @@ pub(crate) struct Disk {
     stateless: bool,
     /// Once it has given out less than it had promised.
     pub(crate) older: bool,
+    /// How its host deliberately goes wrong, to see that this is found.
+    #[cfg(test)]
+    pub(crate) lapse: Option<Lapse>,
+}
+
+/// What a host may get wrong about its disk.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lapse {
+    /// It reports as durable what is only appended.
+    ReportsEarly,
+    /// It reports a snapshot before it is written.
+    SnapshotsEarly,
+    /// It forgets, when it starts, in which views it was.
+    ForgetsViews,
+    /// It forgets, when it starts, what was prepared.
+    ForgetsPrepared,
+    /// It reads its journal from the end.
+    ReadsBackwards,
 }
 
 impl Disk {
@@ -180,6 +199,14 @@ impl Disk {
             self.contents.write(change);
         }
         self.under_way = 0;
+        #[cfg(test)]
+        if self.lapse == Some(Lapse::ReportsEarly) {
+            for change in &self.appended {
+                if let Change::Append(id, _) = change {
+                    up_to = *id;
+                }
+            }
+        }
         Finished::Done { up_to, records }
     }
 
@@ -239,6 +266,8 @@ impl Disk {
 
     /// Reads the disk at a start: what is damaged is found now, and only now.
     pub(crate) fn open(&mut self) {
+        #[cfg(test)]
+        self.lapse_at_start();
         match self.damage.take() {
             None => {}
             Some(Damage::Journal | Damage::Empty) => self.lose(),
@@ -252,6 +281,21 @@ impl Disk {
                     self.contents = backup;
                 }
             }
+        }
+    }
+
+    #[cfg(test)]
+    fn lapse_at_start(&mut self) {
+        let journal = &mut self.contents.journal;
+        match self.lapse {
+            Some(Lapse::ForgetsViews) => {
+                journal.retain(|record| !matches!(record, Record::NewView { .. }));
+            }
+            Some(Lapse::ForgetsPrepared) => {
+                journal.retain(|record| !matches!(record, Record::Prepared { .. }));
+            }
+            Some(Lapse::ReadsBackwards) => journal.reverse(),
+            _ => {}
         }
     }
 
@@ -318,3 +362,7 @@ impl Disk {
         self.beneath.is_some() || self.damage.is_some() || self.stateless || self.older
     }
 }
+
+#[cfg(test)]
+#[path = "disk_test.rs"]
+mod tests;

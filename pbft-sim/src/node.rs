@@ -350,12 +350,12 @@ impl Node {
                     self.archive.keep();
                     let snapshot = self.archive.current().clone();
                     debug_assert_eq!(snapshot.sequence, sequence);
-                    self.write(Write { snapshot, instead: false }, fx);
+                    self.write(now, Write { snapshot, instead: false }, fx);
                 }
             }
             Command::Restore(snapshot) => {
                 self.archive.install((*snapshot).clone());
-                self.write(Write { snapshot: *snapshot, instead: true }, fx);
+                self.write(now, Write { snapshot: *snapshot, instead: true }, fx);
             }
             Command::Answer { client, number, digest, view } => {
                 if let Some(reply) = self.state.kept_reply(client, number, digest, view) {

@@ -44,6 +44,7 @@ pub(crate) enum Event {
     Written { replica: ReplicaId, life: u32 },
     Room { replica: ReplicaId },
     Fails { replica: ReplicaId },
+    PutBack { replica: ReplicaId },
     Loop { replica: ReplicaId, left: u32 },
     Roll { replica: ReplicaId },
     Executor { replica: ReplicaId, life: u32 },
@@ -465,6 +466,7 @@ impl Simulation {
                 self.with_crashed(replica, |node, _, fx| node.on_room(fx));
             }
             Event::Fails { replica } => self.fail(replica),
+            Event::PutBack { replica } => self.put_back(replica),
             Event::Loop { replica, left } => self.crash_again(replica, left),
             Event::Roll { replica } => self.roll(replica),
             Event::Executor { replica, life } => {

@@ -64,7 +64,7 @@ impl Simulation {
                 }
             }
             Fault::Full => self.fill(replica),
-            Fault::Backup => self.put_back(replica),
+            Fault::Backup => self.back_up(replica),
             Fault::Empty => {
                 if self.damage(replica, Damage::Empty) {
                     self.network.faults.empty_disks += 1;
@@ -133,13 +133,21 @@ impl Simulation {
         true
     }
 
-    /// Makes a backup, or puts the one there is back.
-    fn put_back(&mut self, replica: ReplicaId) {
-        let Some(node) = self.node_mut(replica) else { return };
-        if !node.disk().has_backup() {
-            return node.disk_mut().back_up();
+    /// Makes a backup, to be put back some time later.
+    fn back_up(&mut self, replica: ReplicaId) {
+        if let Some(node) = self.node_mut(replica) {
+            node.disk_mut().back_up();
         }
-        if self.damage(replica, Damage::Backup) {
+        let length = self.random.between(50, 3000) * MILLIS;
+        self.schedule(length, Event::PutBack { replica });
+    }
+
+    pub(crate) fn put_back(&mut self, replica: ReplicaId) {
+        let there = |node: &mut Node| node.disk().has_backup() && !node.is_traitor();
+        if self.healed.is_none()
+            && self.node_mut(replica).is_some_and(there)
+            && self.damage(replica, Damage::Backup)
+        {
             self.network.faults.backups += 1;
             self.fail(replica);
         }
