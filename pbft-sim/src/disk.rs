@@ -266,8 +266,6 @@ impl Disk {
 
     /// Reads the disk at a start: what is damaged is found now, and only now.
     pub(crate) fn open(&mut self) {
-        #[cfg(test)]
-        self.lapse_at_start();
         match self.damage.take() {
             None => {}
             Some(Damage::Journal | Damage::Empty) => self.lose(),
@@ -285,7 +283,7 @@ impl Disk {
     }
 
     #[cfg(test)]
-    fn lapse_at_start(&mut self) {
+    pub(crate) fn lapse_at_start(&mut self) {
         let journal = &mut self.contents.journal;
         match self.lapse {
             Some(Lapse::ForgetsViews) => {

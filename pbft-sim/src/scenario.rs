@@ -319,6 +319,14 @@ impl Stage {
     }
 
     fn carry_out(&mut self, id: ReplicaId, effects: Vec<Effect>) {
+        // What is said is shown before its copies are sent.
+        for effect in &effects {
+            if let Effect::Send { frame, .. } = effect
+                && let Ok(Message::Proposal { batch, .. }) = wire::decode::<Message>(frame)
+            {
+                self.names.entry(batch.digest()).or_insert_with(|| name_of(&batch));
+            }
+        }
         for effect in effects {
             match effect {
                 Effect::Send { to, frame, .. } => self.send(id, to, frame),
@@ -345,9 +353,6 @@ impl Stage {
     }
 
     fn send(&mut self, from: ReplicaId, to: Place, frame: Bytes) {
-        if let Ok(Message::Proposal { batch, .. }) = wire::decode::<Message>(&frame) {
-            self.names.entry(batch.digest()).or_insert_with(|| name_of(&batch));
-        }
         let cut = matches!(to, Place::Replica(to) if self.cut.contains(&(from, to)));
         if !cut && matches!(to, Place::Replica(_)) {
             self.wires.push(Wire { from: Place::Replica(from), to, frame });

@@ -111,3 +111,50 @@ impl Checker for Durability {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Entry;
+
+    fn accept(checker: &mut Durability) -> Result<(), String> {
+        let (client, number) = (ClientId(0), RequestNumber(1));
+        let operation = bytes::Bytes::new();
+        let entry = Entry { sequence: Sequence(8), client, number, operation };
+        checker.observe(&Observation::Operation { replica: ReplicaId(0), entry })?;
+        let outcome = ClientOutcome::Committed(Vec::new());
+        checker.observe(&Observation::Completed { client, number, outcome })
+    }
+
+    fn kept_by(replicas: &[u32]) -> Durability {
+        let mut checker = Durability::new(4);
+        for replica in replicas {
+            let kept = Observation::Kept { replica: ReplicaId(*replica), sequence: Sequence(8) };
+            checker.observe(&kept).unwrap();
+        }
+        checker
+    }
+
+    #[test]
+    fn a_reply_that_too_few_disks_hold_is_found() {
+        assert!(accept(&mut kept_by(&[0, 1, 2])).is_ok());
+        assert!(accept(&mut kept_by(&[0, 1])).is_err());
+        let mut checker = kept_by(&[0, 1]);
+        checker.distrust(ReplicaId(3));
+        assert!(accept(&mut checker).is_ok(), "a faulty one may be the third");
+    }
+
+    #[test]
+    fn a_reply_that_a_crash_takes_away_is_found() {
+        let mut checker = kept_by(&[0, 1, 2]);
+        accept(&mut checker).unwrap();
+        let opened = |snapshots| Observation::Opened {
+            replica: ReplicaId(1),
+            journal: Vec::new(),
+            snapshots,
+            lost: false,
+        };
+        assert!(checker.observe(&opened(vec![Sequence(8)])).is_ok());
+        assert!(checker.observe(&opened(vec![Sequence(4)])).is_err());
+    }
+}

@@ -40,3 +40,22 @@ impl Checker for StateDigest {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_state_after_a_replay_is_found_unless_a_bit_flipped_in_it() {
+        let (replica, sequence) = (ReplicaId(1), Sequence(8));
+        let took =
+            |byte| Observation::Snapshotted { replica, sequence, digest: Digest([byte; 32]) };
+        let mut checker = StateDigest::default();
+        checker.observe(&took(1)).unwrap();
+        checker.observe(&Observation::Restarted { replica }).unwrap();
+        assert!(checker.observe(&took(1)).is_ok());
+        assert!(checker.observe(&took(2)).is_err());
+        checker.observe(&Observation::Upset { replica }).unwrap();
+        assert!(checker.observe(&took(2)).is_ok());
+    }
+}

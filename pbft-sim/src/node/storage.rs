@@ -135,6 +135,8 @@ impl Node {
         let replica = self.id;
         self.crashed = false;
         self.disk.open();
+        #[cfg(test)]
+        self.disk.lapse_at_start();
         self.executor.clear();
         self.transfer = None;
         self.transfer_alarm = None;
