@@ -323,10 +323,11 @@ impl Totals {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = runs as f64 / elapsed.max(1e-9);
         println!(
-            "{} slots, {} requests, {:.0} simulated seconds in {elapsed:.1} s: {rate:.1} seeds/s",
+            "{} slots, {} requests, {:.0} simulated seconds in {elapsed:.1} s: {rate:.1} seeds/s, {:.0} an hour",
             self.slots,
             self.committed,
             seconds(self.time),
+            rate * 3600.0,
         );
         println!("{}", show(&self.faults));
         println!("{}", show_goals(&self.goals));

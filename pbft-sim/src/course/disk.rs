@@ -14,6 +14,7 @@ enum Fault {
     Slow,
     Failing,
     Lost,
+    Torn,
     Rot,
     Full,
     Backup,
@@ -28,6 +29,7 @@ impl Simulation {
             (disk.slow_sync, Fault::Slow),
             (disk.failing_sync, Fault::Failing),
             (disk.lost_sync, Fault::Lost),
+            (disk.torn, Fault::Torn),
             // Found in the same way, and with the same outcome.
             (disk.rot || disk.misdirected, Fault::Rot),
             (disk.full, Fault::Full),
@@ -49,6 +51,15 @@ impl Simulation {
                 }
             }
             Fault::Lost => self.lose_syncs(replica),
+            Fault::Torn => {
+                if self.damage(replica, Damage::Journal) {
+                    self.network.faults.torn += 1;
+                    // In the middle of its next commit.
+                    if let Some(node) = self.node_mut(replica) {
+                        node.disk_mut().fail_next();
+                    }
+                }
+            }
             Fault::Rot => {
                 let damage = self.random.pick(&[Damage::Journal, Damage::Snapshots], Damage::Empty);
                 let soon = self.random.chance(700);
