@@ -2,7 +2,8 @@
 //!
 //! Both sides are asked by the same client over the same QUIC, with the same client signatures, and apply
 //! the same state machine. The unreplicated server is one process of one thread that verifies, applies and
-//! answers. All replicas, the server and the clients share this machine's cores. Storage is memory.
+//! answers. All replicas, the server and the clients share this machine's cores, and with storage on a disk all
+//! replicas share that disk: `TMPDIR` says which. Commits and fsyncs are one replica's, per operation.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
-use pbft_app::{Client, History, MemoryStorage, Node, NodeConfig, Submitted};
+use pbft_app::{Client, Node, NodeConfig, Store, Submitted};
 use pbft_benches::{OPERATION, Sum, connect, cpu_seconds, deployment, machine, median, seed};
 use pbft_core::message::{Batch, ClientMessage, Message, ReplicaMessage};
 use pbft_core::signed::{Cache, Scrutiny, verify};
@@ -25,6 +26,7 @@ use pbft_core::state::ReplicatedState;
 use pbft_core::types::{Sequence, View, WallTime};
 use pbft_core::wire;
 use pbft_net::{Lane, NetLimits, Network, Node as Peer, Received, ReplicaNetworkConfig, TlsKey};
+use tempfile::TempDir;
 
 const RUNS: usize = 3;
 struct Workload {
@@ -61,8 +63,19 @@ const WORKLOADS: [Workload; 4] = [
     },
 ];
 
+/// What serves the requests.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Unreplicated,
+    Memory,
+    Disk,
+}
+
+const SIDES: [(&str, Side); 3] =
+    [("unreplicated", Side::Unreplicated), ("n = 4", Side::Memory), ("n = 4, disk", Side::Disk)];
+
 enum Server {
-    Replicated(Vec<Node>),
+    Replicated { nodes: Vec<Node>, _directory: TempDir },
     Unreplicated(tokio::task::AbortHandle),
 }
 
@@ -71,7 +84,8 @@ struct Setup {
     clients: Vec<Client>,
 }
 
-async fn replicated(n: usize, clients: usize) -> Setup {
+async fn replicated(n: usize, clients: usize, disk: bool) -> Setup {
+    let directory = tempfile::tempdir().unwrap();
     let (deployment, sockets, keys, client_keys) = deployment(n, clients);
     let mut nodes = Vec::new();
     for ((id, sockets), keys) in deployment.cluster().replicas().zip(sockets).zip(keys) {
@@ -80,14 +94,20 @@ async fn replicated(n: usize, clients: usize) -> Setup {
             deployment: deployment.clone(),
             id,
             keys,
-            history: History::Fresh,
             evidence: None,
         };
-        let storage = Box::new(MemoryStorage::new());
-        nodes.push(Node::start(config, sockets, Box::new(Sum::default()), storage).await.unwrap());
+        let store = if disk {
+            let path = directory.path().join(id.to_string());
+            std::fs::create_dir(&path).unwrap();
+            Store::create(&path, deployment.cluster(), id).unwrap();
+            Store::open(&path, deployment.cluster(), id).unwrap()
+        } else {
+            Store::memory()
+        };
+        nodes.push(Node::start(config, sockets, Box::new(Sum::default()), store).await.unwrap());
     }
     let clients = connect(&deployment, client_keys).await;
-    Setup { server: Server::Replicated(nodes), clients }
+    Setup { server: Server::Replicated { nodes, _directory: directory }, clients }
 }
 
 /// One server, no agreement: verify, apply, answer.
@@ -143,11 +163,25 @@ struct Measured {
     p50: u64,
     p99: u64,
     cpu_seconds_per_million: f64,
+    commits_per_operation: f64,
+    syncs_per_operation: f64,
+}
+
+/// Commits and fsyncs of the first replica so far.
+fn writes(setup: &Setup) -> (f64, f64) {
+    match &setup.server {
+        Server::Replicated { nodes, .. } => {
+            let metrics = *nodes[0].storage_metrics().borrow();
+            (metrics.commits as f64, metrics.syncs as f64)
+        }
+        Server::Unreplicated(_) => (0.0, 0.0),
+    }
 }
 
 async fn measure(setup: &Setup, workload: &Workload) -> Measured {
     let callers = workload.clients * workload.callers_per_client;
     let each = workload.operations / callers;
+    let (commits, syncs) = writes(setup);
     let (cpu, start) = (cpu_seconds(), Instant::now());
     let mut tasks = tokio::task::JoinSet::new();
     for caller in 0..callers {
@@ -177,18 +211,20 @@ async fn measure(setup: &Setup, workload: &Workload) -> Measured {
         p50: histogram.value_at_quantile(0.5),
         p99: histogram.value_at_quantile(0.99),
         cpu_seconds_per_million: cpu / operations * 1e6,
+        commits_per_operation: (writes(setup).0 - commits) / operations,
+        syncs_per_operation: (writes(setup).1 - syncs) / operations,
     }
 }
 
-async fn run(replicas: Option<usize>, workload: &Workload) -> Measured {
-    let setup = match replicas {
-        Some(n) => replicated(n, workload.clients).await,
-        None => unreplicated(workload.clients).await,
+async fn run(side: Side, workload: &Workload) -> Measured {
+    let setup = match side {
+        Side::Unreplicated => unreplicated(workload.clients).await,
+        Side::Memory | Side::Disk => replicated(4, workload.clients, side == Side::Disk).await,
     };
     let measured = measure(&setup, workload).await;
     drop(setup.clients);
     match setup.server {
-        Server::Replicated(nodes) => {
+        Server::Replicated { nodes, .. } => {
             for node in nodes {
                 node.stop().await.unwrap();
             }
@@ -200,30 +236,33 @@ async fn run(replicas: Option<usize>, workload: &Workload) -> Measured {
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    println!("{}; 16-byte operations, closed loop, median of {RUNS} runs [range]", machine());
     println!(
-        "{}; 16-byte operations, closed loop, memory storage, median of {RUNS} runs [range]",
-        machine()
-    );
-    println!(
-        "workload                     server          ops/s [range]              p50 us    p99 us   CPU s/M ops"
+        "workload                     server          ops/s [range]              p50 us    p99 us   CPU s/M ops   commits/op  fsyncs/op"
     );
     for workload in &WORKLOADS {
         let mut medians = Vec::new();
-        for (name, replicas) in [("unreplicated", None), ("n = 4", Some(4))] {
+        for (name, side) in SIDES {
             let results: Vec<Measured> =
-                (0..RUNS).map(|_| runtime.block_on(run(replicas, workload))).collect();
+                (0..RUNS).map(|_| runtime.block_on(run(side, workload))).collect();
             let of = |field: fn(&Measured) -> f64| median(results.iter().map(field).collect());
             let (rate, low, high) = of(|it| it.ops_per_second);
             let (p50, p99) = (of(|it| it.p50 as f64).0, of(|it| it.p99 as f64).0);
             let cpu = of(|it| it.cpu_seconds_per_million).0;
+            let (commits, syncs) =
+                (of(|it| it.commits_per_operation).0, of(|it| it.syncs_per_operation).0);
             println!(
-                "{:28} {name:12} {rate:>9.0} [{low:.0}..{high:.0}]{:>12.0}{:>10.0}{cpu:>12.1}",
-                workload.name, p50, p99
+                "{:28} {name:12} {rate:>9.0} [{low:.0}..{high:.0}]{p50:>12.0}{p99:>10.0}{cpu:>12.1}{commits:>12.3}{syncs:>10.3}",
+                workload.name
             );
             medians.push(rate);
         }
-        if let [alone, replicated] = medians[..] {
-            println!("{:28} replicated / unreplicated: {:.3}", "", replicated / alone);
+        if let [alone, memory, disk] = medians[..] {
+            let (replicated, durable) = (memory / alone, disk / memory);
+            println!(
+                "{:28} replicated / unreplicated: {replicated:.3}, disk / memory: {durable:.3}",
+                ""
+            );
         }
     }
 }

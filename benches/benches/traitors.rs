@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pbft_app::{Client, Deployment, History, MemoryStorage, Node, NodeConfig, NodeKeys, Submitted};
+use pbft_app::{Client, Deployment, Node, NodeConfig, NodeKeys, Store, Submitted};
 use pbft_benches::{OPERATION, Sum, connect, deployment, machine};
 use pbft_core::types::ReplicaId;
 use pbft_sim::traitor::{Controller, names};
@@ -61,10 +61,9 @@ async fn start(traitor: Option<(ReplicaId, &str)>) -> Setup {
             deployment: deployment.clone(),
             id,
             keys,
-            history: History::Fresh,
             evidence: None,
         };
-        let (sum, storage) = (Box::new(Sum::default()), Box::new(MemoryStorage::new()));
+        let (sum, storage) = (Box::new(Sum::default()), Store::memory());
         let node = match hook {
             Some(hook) => Node::start_with_hook(config, sockets, sum, storage, hook).await,
             None => Node::start(config, sockets, sum, storage).await,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use pbft_app::core::types::ReplicaId;
-use pbft_app::{Client, ClientConfig, Completed, History, Node, Numbers, TypedClient};
+use pbft_app::{Client, ClientConfig, Completed, Node, Numbers, TypedClient};
 use tokio::sync::watch;
 
 use crate::load::{Plan, closed_loop, progress};
@@ -207,7 +207,7 @@ impl Scene<'_> {
             if fetches == 0 {
                 self.until(|| executed() > from + 2 * window).await;
             }
-            node = setup.start_one(id, History::Lost).await?;
+            node = setup.start_one(id, true).await?;
             fetches += 1;
             let fetching = node.watch();
             let level = || {

@@ -10,6 +10,7 @@
 //! cargo run --release --example counter -- replica /tmp/c/replica-0      # and 1, 2, 3, each in a terminal
 //! cargo run --release --example counter -- add /tmp/c/client-0 5
 //! cargo run --release --example counter -- status /tmp/c/client-0
+//! cargo run --release --example counter -- inspect /tmp/c/replica-0      # once it is stopped
 //! ```
 //!
 //! Exit codes: 0 done; 1 failed (disagreement, refused); 2 usage or configuration; 3 no quorum in time,
@@ -20,13 +21,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use pbft_app::config::duration;
 
 mod client;
 mod demo;
 mod evidence;
 mod history;
+mod inspect;
 mod load;
 mod replica;
 mod service;
@@ -66,6 +68,9 @@ enum Command {
         /// Make it a traitor; an unknown name lists them all
         #[arg(long, value_name = "NAME[,key=value...]")]
         traitor: Option<String>,
+        /// Where it keeps what it promises: in its own data/, or nowhere, and then it must never stop
+        #[arg(long, value_enum, default_value_t = Storage::Disk)]
+        storage: Storage,
     },
     /// Check a file of evidence against a cluster's keys: 0 proven, 1 not, 2 unreadable
     Evidence {
@@ -74,6 +79,14 @@ enum Command {
         /// The cluster file, DIR/cluster.toml
         #[arg(long)]
         cluster: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what a stopped replica's store holds, without changing it: 0 read, 1 damaged, 2 it runs
+    Inspect {
+        /// The replica's directory, DIR/replica-I
+        directory: PathBuf,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -109,6 +122,15 @@ enum Command {
     },
 }
 
+/// Where replicas keep what must survive.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Storage {
+    /// In files: survives kill -9 and power cuts
+    Disk,
+    /// In memory: survives nothing
+    Memory,
+}
+
 /// Options of `demo`.
 #[derive(Args, Clone)]
 struct Demo {
@@ -130,6 +152,9 @@ struct Demo {
     /// Make replica I a traitor; may be repeated, all of them then conspire
     #[arg(long, value_name = "I=NAME[,key=value...]")]
     traitor: Vec<String>,
+    /// Where the replicas keep what they promise; on disk, in a directory that is removed at the end
+    #[arg(long, value_enum, default_value_t = Storage::Memory)]
+    storage: Storage,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -265,10 +290,11 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         None => demo::run(&arguments.demo).await,
         Some(Command::Demo(demo)) => demo::run(&demo).await,
         Some(Command::Init(init)) => replica::init(&init),
-        Some(Command::Replica { directory, traitor }) => {
-            replica::run(&directory, traitor.as_deref()).await
+        Some(Command::Replica { directory, traitor, storage }) => {
+            replica::run(&directory, storage, traitor.as_deref()).await
         }
         Some(Command::Evidence { file, cluster, json }) => evidence::run(&file, &cluster, json),
+        Some(Command::Inspect { directory, json }) => inspect::run(&directory, json),
         Some(Command::Add { directory, amount, timeout }) => {
             client::add(&directory, amount, timeout.value).await
         }

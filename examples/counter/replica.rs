@@ -4,14 +4,13 @@ use std::io::Write;
 use std::path::Path;
 
 use pbft_app::{
-    History, MemoryStorage, Node, NodeConfig, NodeKeys, Plan, ReplicaDirectory, ReplicaSockets,
-    Typed,
+    History, Node, NodeConfig, NodeKeys, Plan, ReplicaDirectory, ReplicaSockets, Typed,
 };
 use pbft_sim::traitor::Controller;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::service::Counter;
-use crate::{Failure, Init};
+use crate::{Failure, Init, Storage};
 
 pub(crate) fn init(init: &Init) -> Result<(), Failure> {
     let plan = Plan {
@@ -43,7 +42,11 @@ pub(crate) fn init(init: &Init) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) async fn run(directory: &Path, traitor: Option<&str>) -> Result<(), Failure> {
+pub(crate) async fn run(
+    directory: &Path,
+    storage: Storage,
+    traitor: Option<&str>,
+) -> Result<(), Failure> {
     let spec = traitor.map(crate::traitor::parse).transpose()?;
     let opened = ReplicaDirectory::open(directory)?;
     let failed =
@@ -66,13 +69,17 @@ pub(crate) async fn run(directory: &Path, traitor: Option<&str>) -> Result<(), F
         }
         None => None,
     };
-    // The last thing before the first vote, after everything that could still refuse the start.
-    let started_before = opened.mark_started()?;
-    let history = if started_before { History::Lost } else { History::Fresh };
-    if history == History::Lost {
+    let store = match storage {
+        Storage::Disk => opened.open_store()?,
+        Storage::Memory => opened.memory_store()?,
+    };
+    for remark in store.remarks() {
+        eprintln!("warning: {remark}");
+    }
+    if store.history() == History::Lost {
         eprintln!(
-            "warning: replica {id} ran before and its memory-only store is lost: it takes part without \
-             voting and counts as one of the {} that may be faulty",
+            "warning: replica {id} ran before and its store is lost: it takes part without voting and counts as \
+             one of the {} that may be faulty",
             deployment.cluster().f()
         );
     }
@@ -81,14 +88,12 @@ pub(crate) async fn run(directory: &Path, traitor: Option<&str>) -> Result<(), F
         deployment,
         id,
         keys: NodeKeys::load(directory)?,
-        history,
         evidence: Some(opened.evidence_path()),
     };
-    let (application, storage) =
-        (Box::new(Typed::<Counter>::new()), Box::new(MemoryStorage::new()));
+    let application = Box::new(Typed::<Counter>::new());
     let mut node = match hook {
-        None => Node::start(config, sockets, application, storage).await?,
-        Some(hook) => Node::start_with_hook(config, sockets, application, storage, hook).await?,
+        None => Node::start(config, sockets, application, store).await?,
+        Some(hook) => Node::start_with_hook(config, sockets, application, store, hook).await?,
     };
     println!("ready {}", node.client_address());
     // Somebody may be waiting for this line on a pipe.

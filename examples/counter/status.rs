@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pbft_app::core::message::Report;
-use pbft_app::core::types::ReplicaId;
+use pbft_app::core::types::{ReplicaId, Standing};
 use pbft_app::{Client, ClientDirectory};
 use serde::Serialize;
 
@@ -30,6 +30,7 @@ pub(crate) struct Status {
     view_changes: Option<u64>,
     view_change_cause: Option<String>,
     transferring: Option<bool>,
+    voting: Option<bool>,
     evidence: Option<u64>,
     convictions: Option<Vec<Conviction>>,
     version: Option<String>,
@@ -48,6 +49,7 @@ impl Status {
             view_changes: report.map(|report| report.view_changes),
             view_change_cause: report.map(|report| report.view_change_cause.as_str().to_owned()),
             transferring: report.map(|report| report.transferring),
+            voting: report.map(|report| report.standing == Standing::Voting),
             evidence: report.map(|report| report.evidence),
             convictions: report
                 .map(|report| report.convictions.iter().map(Conviction::new).collect()),
@@ -81,6 +83,15 @@ pub(crate) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
         }
         if status.transferring == Some(true) {
             remarks.push("fetching the state".to_owned());
+        }
+        match reports.get(&ReplicaId(status.id)).map(|report| report.standing) {
+            Some(Standing::NonVoting) => {
+                remarks.push("does not vote: its store was lost".to_owned());
+            }
+            Some(Standing::Impersonated) => {
+                remarks.push("does not vote: its key is used elsewhere".to_owned());
+            }
+            Some(Standing::Voting) | None => {}
         }
         if let Some(cause) = status.view_change_cause.as_ref().filter(|cause| !cause.is_empty()) {
             remarks.push(format!("left a view: {cause}"));

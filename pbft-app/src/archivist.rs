@@ -15,12 +15,13 @@ use pbft_core::message::Message;
 use pbft_core::replica::Input;
 use pbft_core::state::Frozen;
 use pbft_core::transfer::{Ask, Part, PartFault, Transfer, TransferAction};
-use pbft_core::types::{ClientId, Instant, ReplicaId, Sequence};
+use pbft_core::types::{ClientId, Digest, Instant, ReplicaId, RequestNumber, Sequence};
 use pbft_core::wire;
 use tokio::sync::mpsc as async_mpsc;
 
 use crate::error::NodeError;
 use crate::executor::{Command, Event};
+use crate::shelf::Shelf;
 
 /// What the archivist is asked to do, in order.
 pub(crate) enum Task {
@@ -28,8 +29,8 @@ pub(crate) enum Task {
     Checkpoint(Frozen),
     /// Take in what changed and report the digest for a client's status query.
     Report { client: ClientId, frozen: Frozen },
-    /// The executor has installed this state.
-    Installed(Box<Snapshot>),
+    /// The executor has installed this state, whose sessions hold these numbers consumed.
+    Installed { snapshot: Box<Snapshot>, digest: Digest, consumed: Vec<(ClientId, RequestNumber)> },
     /// A checkpoint is stable: older snapshots may go.
     Stable(Sequence),
     /// The state of a stable checkpoint is wanted.
@@ -41,6 +42,8 @@ pub(crate) enum Task {
     /// Go back to the latest stable snapshot, as after a restart, and say whether there is one.
     #[cfg(feature = "fault-injection")]
     GoBack { stable: Sequence, answer: Sender<bool> },
+    /// End the thread, whoever else holds a handle.
+    Stop,
 }
 
 /// Asks and parts that may wait here; more are dropped, and asked for again.
@@ -58,6 +61,8 @@ impl Archivist {
     pub(crate) fn start(
         id: ReplicaId,
         cluster: Arc<Cluster>,
+        archive: Archive,
+        shelf: Shelf,
         executor: Sender<Command>,
         events: async_mpsc::UnboundedSender<Event>,
     ) -> Result<(Archivist, thread::JoinHandle<()>), NodeError> {
@@ -65,7 +70,8 @@ impl Archivist {
         let waiting = Arc::new(AtomicUsize::new(0));
         let worker = Worker {
             id,
-            archive: Archive::new(Arc::clone(&cluster)),
+            archive,
+            shelf,
             cluster,
             transfer: None,
             installing: false,
@@ -98,6 +104,7 @@ struct Worker {
     id: ReplicaId,
     cluster: Arc<Cluster>,
     archive: Archive,
+    shelf: Shelf,
     transfer: Option<Transfer>,
     /// A transferred state is on its way to the executor: no other transfer is begun before it is there.
     installing: bool,
@@ -117,6 +124,7 @@ impl Worker {
             };
             let mut actions = Vec::new();
             match received {
+                Ok(Task::Stop) => return,
                 Ok(task) => self.obey(task, &mut actions),
                 Err(RecvTimeoutError::Timeout) => {
                     let now = self.now();
@@ -127,6 +135,10 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.perform(actions);
+            match self.shelf.work(&self.archive) {
+                Ok(reports) => reports.into_iter().for_each(|report| self.tell(report)),
+                Err(error) => return self.tell(Event::Failed(error.into())),
+            }
         }
     }
 
@@ -135,8 +147,11 @@ impl Worker {
     }
 
     fn pause(&self) -> Option<Duration> {
-        let due = self.transfer.as_ref()?.deadline()?;
-        Some(due.since(self.now()))
+        let transfer = self.transfer.as_ref().and_then(Transfer::deadline);
+        let transfer = transfer.map(|due| due.since(self.now()));
+        let shelf = self.shelf.deadline();
+        let shelf = shelf.map(|due| due.saturating_duration_since(Clock::now()));
+        transfer.into_iter().chain(shelf).min()
     }
 
     fn tell(&self, event: Event) {
@@ -149,18 +164,24 @@ impl Worker {
         match task {
             Task::Checkpoint(frozen) => {
                 let sequence = frozen.sequence;
+                self.shelf.note(&frozen.sessions, &frozen.application);
                 let digest = self.archive.apply(frozen);
                 self.archive.keep();
-                self.tell(Event::Input(Input::Snapshotted { sequence, digest }));
+                let report = Event::Input(Input::Snapshotted { sequence, digest });
+                self.shelf.checkpoint(&self.archive, digest, report);
             }
             Task::Report { client, frozen } => {
                 let executed = frozen.sequence;
+                self.shelf.note(&frozen.sessions, &frozen.application);
                 let digest = self.archive.apply(frozen);
                 self.tell(Event::Digest { client, executed, digest });
             }
-            Task::Installed(snapshot) => {
+            Task::Installed { snapshot, digest, consumed } => {
                 self.installing = false;
-                self.archive.install(*snapshot);
+                let sequence = snapshot.sequence;
+                self.archive.install((*snapshot).clone());
+                let report = Event::Input(Input::Restored { sequence, digest, consumed });
+                self.shelf.install(*snapshot, digest, report);
             }
             Task::Stable(sequence) => self.archive.stable(sequence, now),
             Task::Restore(_) if self.installing => {}
@@ -195,6 +216,7 @@ impl Worker {
             Task::GoBack { stable, answer } => {
                 let _ = answer.send(self.go_back(stable));
             }
+            Task::Stop => {}
         }
     }
 

@@ -11,14 +11,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pbft_core::limits::{ConfigError, Constants};
 use pbft_core::types::{ClientId, ReplicaId, RequestNumber};
-use serde::{Deserialize, Serialize};
 
 use crate::config::{CLUSTER_FILE, Deployment, ReplicaEntry, Timeouts};
 use crate::error::ConfigurationError;
+use crate::header::HeaderFile;
 use crate::keys::{NodeKeys, signing_path, tls_path};
+use crate::store::{History, Store};
 
-const STORE_FILE: &str = "store.toml";
 const NUMBER_FILE: &str = "number";
+const LOCK_FILE: &str = "lock";
 
 /// What `init` makes.
 #[derive(Clone, Debug)]
@@ -70,8 +71,7 @@ pub fn init(directory: &Path, plan: &Plan) -> Result<Deployment, ConfigurationEr
         let path = directory.join(format!("replica-{id}"));
         create(&path)?;
         keys.store(&path)?;
-        Header { replica: id.0, cluster_id: deployment.cluster().id().to_hex(), started: false }
-            .write(&path)?;
+        Store::create(&path, deployment.cluster(), id)?;
     }
     for (index, keys) in client_keys.iter().enumerate() {
         let path = directory.join(format!("client-{index}"));
@@ -100,41 +100,6 @@ fn create(path: &Path) -> Result<(), ConfigurationError> {
         .map_err(|source| ConfigurationError::File { path: path.to_owned(), source })
 }
 
-/// The header of a replica's store.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    replica: u32,
-    cluster_id: String,
-    started: bool,
-}
-
-impl Header {
-    fn read(directory: &Path) -> Result<Self, ConfigurationError> {
-        let path = directory.join(STORE_FILE);
-        let text = fs::read_to_string(&path)
-            .map_err(|source| ConfigurationError::File { path: path.clone(), source })?;
-        toml::from_str(&text)
-            .map_err(|error| ConfigurationError::Toml { path, message: error.to_string() })
-    }
-
-    /// Replaces the header durably: new file, its fsync, rename, the directory's fsync (PITFALLS H8).
-    fn write(&self, directory: &Path) -> Result<(), ConfigurationError> {
-        let path = directory.join(STORE_FILE);
-        let io = |source| ConfigurationError::File { path: path.clone(), source };
-        let text = toml::to_string(self).map_err(|error| ConfigurationError::Toml {
-            path: path.clone(),
-            message: error.to_string(),
-        })?;
-        let fresh = directory.join("store.toml.new");
-        let mut file = File::create(&fresh).map_err(io)?;
-        file.write_all(text.as_bytes()).map_err(io)?;
-        file.sync_all().map_err(io)?;
-        fs::rename(&fresh, &path).map_err(io)?;
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io)
-    }
-}
-
 /// A replica's directory, opened and locked for as long as this lives.
 #[derive(Debug)]
 pub struct ReplicaDirectory {
@@ -142,6 +107,7 @@ pub struct ReplicaDirectory {
     keys: NodeKeys,
     id: ReplicaId,
     deployment: Deployment,
+    header: HeaderFile,
     _lock: File,
 }
 
@@ -151,50 +117,68 @@ impl ReplicaDirectory {
     /// # Errors
     /// Anything missing, malformed, in use, or belonging to another replica or cluster.
     pub fn open(path: &Path) -> Result<Self, ConfigurationError> {
+        ReplicaDirectory::open_with(path, || lock(path))
+    }
+
+    /// Opens `DIR/replica-I` to look at what is in it, without changing anything. Nobody can run it meanwhile.
+    ///
+    /// # Errors
+    /// As [`ReplicaDirectory::open`].
+    pub fn open_to_read(path: &Path) -> Result<Self, ConfigurationError> {
+        ReplicaDirectory::open_with(path, || {
+            let file = path.join(LOCK_FILE);
+            // One that was never started has no such file, and must not get one by being looked at.
+            let opened = File::open(if file.exists() { file.as_path() } else { path });
+            let lock = opened.map_err(|source| ConfigurationError::File { path: file, source })?;
+            try_lock(&lock, path)?;
+            Ok(lock)
+        })
+    }
+
+    fn open_with(
+        path: &Path,
+        lock: impl FnOnce() -> Result<File, ConfigurationError>,
+    ) -> Result<Self, ConfigurationError> {
         let deployment = Deployment::load(&cluster_path(path))?;
         let keys = NodeKeys::load(path)?;
         let id =
             deployment.replica_of(&keys.public()).map_err(|error| in_directory(path, error))?;
-        let lock = lock(path)?;
-        let header = Header::read(path)?;
-        let cluster_id = deployment.cluster().id().to_hex();
-        let store = path.join(STORE_FILE);
-        let refuse = |field: &str, value: &dyn ToString, remedy: String| {
-            let error = ConfigError::new(field, value.to_string(), remedy);
-            Err(ConfigurationError::ValueIn { path: store.clone(), error })
-        };
-        if header.replica != id.0 {
-            let remedy = format!("the keys here are replica {id}'s: this store belongs elsewhere");
-            return refuse("replica", &header.replica, remedy);
-        }
-        if header.cluster_id != cluster_id {
-            let remedy =
-                format!("{CLUSTER_FILE} is {cluster_id}: this store belongs to another cluster");
-            return refuse("cluster_id", &header.cluster_id, remedy);
-        }
-        Ok(ReplicaDirectory { path: path.to_owned(), keys, id, deployment, _lock: lock })
+        let lock = lock()?;
+        let header = HeaderFile::open(path, id, deployment.cluster().id())?;
+        Ok(ReplicaDirectory { path: path.to_owned(), keys, id, deployment, header, _lock: lock })
     }
 
-    /// Notes durably that the replica has been started, and says whether it was before.
-    ///
-    /// Called after every other check and before the first vote. If it was, and its journal is not at
-    /// hand, the replica has lost its store.
+    /// Opens the replica's store on the disk, which `init` made: checks all of it and reads what was promised.
+    /// One that is lost, damaged or older than the directory is set aside and replaced, and the replica takes
+    /// part without voting; [`Store::remarks`] says so.
     ///
     /// # Errors
-    /// The header cannot be read or written.
-    pub fn mark_started(&self) -> Result<bool, ConfigurationError> {
-        let mut header = Header::read(&self.path)?;
-        let before = header.started;
-        if !before {
-            header.started = true;
-            header.write(&self.path)?;
-        }
-        Ok(before)
+    /// It is in use, belongs to another replica or cluster, or the disk failed or is full.
+    pub fn open_store(&self) -> Result<Store, ConfigurationError> {
+        Store::open(&self.path, self.deployment.cluster(), self.id)
+    }
+
+    /// Storage in memory instead. It survives nothing: a replica that has ever been started before has lost its
+    /// store and takes part without voting, and so it has when it is started with the one on the disk again.
+    ///
+    /// # Errors
+    /// The directory's header cannot be read.
+    pub fn memory_store(&self) -> Result<Store, ConfigurationError> {
+        let history = if self.header.runs()? == 0 { History::Fresh } else { History::Lost };
+        Ok(Store::in_memory(history, Some(self.header.clone())))
     }
 
     /// Which replica it is.
     pub fn id(&self) -> ReplicaId {
         self.id
+    }
+
+    /// How often it was started, with whatever storage.
+    ///
+    /// # Errors
+    /// The directory's header cannot be read.
+    pub fn runs(&self) -> Result<u64, ConfigurationError> {
+        Ok(self.header.runs()?)
     }
 
     /// Its keys.
@@ -366,7 +350,7 @@ fn in_directory(directory: &Path, error: ConfigError) -> ConfigurationError {
 }
 
 fn lock(directory: &Path) -> Result<File, ConfigurationError> {
-    let path = directory.join("lock");
+    let path = directory.join(LOCK_FILE);
     let mut options = OpenOptions::new();
     let file = options
         .write(true)

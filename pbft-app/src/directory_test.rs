@@ -1,4 +1,5 @@
 use super::*;
+use crate::header::STORE_FILE;
 
 fn made() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -20,10 +21,31 @@ fn g10_only_the_first_start_of_a_directory_is_fresh() {
     let open = || ReplicaDirectory::open(&path.join("replica-2"));
     let first = open().unwrap();
     assert_eq!(first.id(), ReplicaId(2));
-    assert!(!first.mark_started().unwrap());
+    let mut store = first.memory_store().unwrap();
+    assert_eq!(store.history(), History::Fresh);
+    // A start that is refused leaves the replica fresh; only one that is noted does not.
+    assert_eq!(first.memory_store().unwrap().history(), History::Fresh);
+    store.note_start().unwrap();
     assert!(matches!(open(), Err(ConfigurationError::Locked { .. })), "held for life");
     drop(first);
-    assert!(open().unwrap().mark_started().unwrap());
+    assert_eq!(open().unwrap().memory_store().unwrap().history(), History::Lost);
+}
+
+#[test]
+fn a_directory_of_an_earlier_version_is_refused_by_name() {
+    let (_keep, path) = made();
+    let file = path.join("replica-0").join(STORE_FILE);
+    let text = fs::read_to_string(&file).unwrap();
+    for (line, field) in [("started = true", "started"), ("", "runs")] {
+        fs::write(&file, text.replace("runs = 0", line)).unwrap();
+        match ReplicaDirectory::open(&path.join("replica-0")) {
+            Err(ConfigurationError::ValueIn { error, .. }) => {
+                assert_eq!(error.field, field);
+                assert!(error.remedy.contains("make a new cluster"));
+            }
+            opened => panic!("{opened:?}"),
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use pbft_core::limits::ConfigError;
-use pbft_core::replica::Halt;
+use pbft_core::replica::{Halt, RecoverError};
 use pbft_core::state::StateError;
 use pbft_net::NetError;
 
@@ -65,6 +65,9 @@ pub enum ConfigurationError {
         /// Which directory.
         path: PathBuf,
     },
+    /// The store on the disk cannot be used.
+    #[error("store: {0}")]
+    Store(#[from] crate::storage::StorageError),
     /// The operating system gave no random bytes.
     #[error("the operating system's random generator failed")]
     Randomness,
@@ -99,6 +102,9 @@ pub enum NodeError {
     /// The storage failed; what it holds is unknown, so nothing more may be promised.
     #[error("storage: {0}")]
     Storage(#[from] crate::storage::StorageError),
+    /// The journal contradicts itself: no replica with these keys and limits wrote it.
+    #[error("journal: {0}")]
+    Journal(#[from] RecoverError),
     /// A thread or runtime could not be made.
     #[error("cannot start: {0}")]
     Start(io::Error),

@@ -7,17 +7,18 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use bytes::Bytes;
-use pbft_core::archive::Snapshot;
+use pbft_core::archive::{Archive, Snapshot};
 use pbft_core::cluster::Cluster;
 use pbft_core::message::{Batch, ReplicaMessage, Reply};
 use pbft_core::replica::Input;
 use pbft_core::state::ReplicatedState;
-use pbft_core::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, View};
+use pbft_core::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, View, WriteId};
 use pbft_core::wire;
 use tokio::sync::mpsc as async_mpsc;
 
 use crate::archivist::{Archivist, Task};
 use crate::error::NodeError;
+use crate::shelf::Shelf;
 
 /// What the executor is asked to do, in order.
 pub(crate) enum Command {
@@ -55,7 +56,9 @@ pub(crate) enum Event {
     Transfer { peer: ReplicaId, frame: Bytes },
     /// This donor gave out a wrong part of a snapshot.
     Blamed(ReplicaId),
-    /// The state cannot go on.
+    /// Every write of this run of the replica up to this one is durable.
+    Durable { run: u64, id: WriteId },
+    /// The state or its storage cannot go on.
     Failed(NodeError),
 }
 
@@ -73,6 +76,7 @@ const FAVOURS_MAX: usize = 1024;
 pub(crate) struct Executor {
     commands: mpsc::Sender<Command>,
     archivist: Archivist,
+    archive: Option<thread::JoinHandle<()>>,
     favours: Arc<AtomicUsize>,
 }
 
@@ -83,20 +87,23 @@ impl Executor {
         id: ReplicaId,
         cluster: &Arc<Cluster>,
         state: ReplicatedState,
-    ) -> Result<(Executor, async_mpsc::UnboundedReceiver<Event>), NodeError> {
+        archive: Archive,
+        shelf: Shelf,
+        events: async_mpsc::UnboundedSender<Event>,
+    ) -> Result<Executor, NodeError> {
         let (commands, incoming) = mpsc::channel();
-        let (events, outgoing) = async_mpsc::unbounded_channel();
         let favours = Arc::new(AtomicUsize::new(0));
         let done = Arc::clone(&favours);
         let (to_executor, to_archivist) = (commands.clone(), events.clone());
-        let (archivist, _) = Archivist::start(id, Arc::clone(cluster), to_executor, to_archivist)?;
+        let (archivist, archive) =
+            Archivist::start(id, Arc::clone(cluster), archive, shelf, to_executor, to_archivist)?;
         let owner =
             Owner { state, cluster: Arc::clone(cluster), events, archivist: archivist.clone() };
         thread::Builder::new()
             .name(format!("execute-{id}"))
             .spawn(move || run(owner, &incoming, &done))
             .map_err(NodeError::Start)?;
-        Ok((Executor { commands, archivist, favours }, outgoing))
+        Ok(Executor { commands, archivist, archive: Some(archive), favours })
     }
 
     /// The thread that keeps snapshots.
@@ -115,8 +122,14 @@ impl Executor {
 }
 
 impl Drop for Executor {
+    /// Waits until the snapshots' file is closed: whoever stops a node can open its store. The application may
+    /// be at work for long, and is not waited for.
     fn drop(&mut self) {
         let _ = self.commands.send(Command::Stop);
+        self.archivist.give(Task::Stop);
+        if let Some(archive) = self.archive.take() {
+            let _ = archive.join();
+        }
     }
 }
 
@@ -176,9 +189,8 @@ impl Owner {
             }
             Command::Restore(snapshot) => {
                 let consumed = self.state.restore(&snapshot)?;
-                let (sequence, digest) = (snapshot.sequence, snapshot.digest(&self.cluster));
-                self.archivist.give(Task::Installed(snapshot));
-                self.tell(Event::Input(Input::Restored { sequence, digest, consumed }));
+                let digest = snapshot.digest(&self.cluster);
+                self.archivist.give(Task::Installed { snapshot, digest, consumed });
             }
             Command::Answer { client, number, digest, view } => {
                 if let Some(reply) = self.state.kept_reply(client, number, digest, view) {

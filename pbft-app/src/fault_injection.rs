@@ -86,7 +86,7 @@ mod present {
     use crate::error::NodeError;
     use crate::host::{Host, Inputs};
     use crate::node::{Node, NodeConfig};
-    use crate::storage::Storage;
+    use crate::store::Store;
 
     /// The least time between two of its wake-ups: one that always wants the next at once leaves the loop
     /// time for everything else.
@@ -111,11 +111,11 @@ mod present {
             config: NodeConfig,
             sockets: ReplicaSockets,
             application: Box<dyn Application>,
-            storage: Box<dyn Storage>,
+            store: Store,
             hook: Box<dyn Hook>,
         ) -> Result<Node, NodeError> {
             let hook = Installed { hook: Some(hook), ..Installed::none() };
-            Node::launch(config, sockets, application, storage, hook).await
+            Node::launch(config, sockets, application, store, hook).await
         }
     }
 
@@ -247,7 +247,7 @@ mod present {
             self.executor.archivist().give(Task::GoBack { stable, answer });
             if answered.recv_timeout(PATIENCE) == Ok(true) {
                 self.replica = replica;
-                self.appended = false;
+                self.run += 1;
                 self.hook.forgetting = true;
                 inputs.clear();
             }

@@ -13,7 +13,6 @@ use pbft_core::limits::Limits;
 use pbft_core::message::{Convictions, Message, ReplicaMessage, Report, Statement, Text};
 use pbft_core::replica::{Action, Input, Record, Replica, Summary, To, Verdict, ViewEntered};
 use pbft_core::signed::sign_message;
-use pbft_core::state::ReplicatedState;
 use pbft_core::types::{ClientId, Digest, Instant, ReplicaId, Sequence, Time, WallTime};
 use pbft_core::wire;
 use pbft_net::gate::{FromClient, FromPeer, Gate, Refused};
@@ -27,8 +26,12 @@ use crate::error::{ConfigurationError, NodeError};
 use crate::executor::{Command, Event, Executor};
 use crate::fault_injection::Installed;
 use crate::findings::{Findings, Keeper};
-use crate::node::{History, NodeConfig, VERSION};
-use crate::storage::Storage;
+use crate::journal::JournalHandle;
+use crate::node::{NodeConfig, VERSION};
+use crate::shelf::Shelf;
+use crate::start::{Resumed, resume};
+use crate::storage::{Guard, StorageMetrics, Writer};
+use crate::store::{Kind, Store};
 
 /// How a node is to end.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +44,7 @@ pub(crate) enum Stop {
 pub(crate) struct Publish {
     pub(crate) summary: watch::Sender<Option<Summary>>,
     pub(crate) findings: watch::Sender<Findings>,
+    pub(crate) metrics: watch::Sender<StorageMetrics>,
 }
 
 /// Inputs for the replica, each with the peer whose link brought it, if one did.
@@ -56,9 +60,14 @@ pub(crate) struct Host {
     pub(crate) hook: Installed,
     gate: Gate,
     pub(crate) network: Network,
-    storage: Box<dyn Storage>,
-    /// Something was appended to the journal that is not committed yet.
-    pub(crate) appended: bool,
+    journal: JournalHandle,
+    /// How often the replica has gone back to an earlier state of itself: what is reported durable to one of
+    /// them is nothing to the next.
+    pub(crate) run: u64,
+    /// The state that it goes on from, told to the replica before anything else.
+    restored: Option<Input>,
+    /// Below the stored snapshots, for a crash.
+    snapshots: Option<Arc<Guard>>,
     pub(crate) executor: Executor,
     events: mpsc::UnboundedReceiver<Event>,
     started: Clock,
@@ -71,20 +80,13 @@ impl Host {
         config: NodeConfig,
         sockets: ReplicaSockets,
         application: Box<dyn Application>,
-        storage: Box<dyn Storage>,
+        mut store: Store,
         publish: Publish,
         hook: Installed,
     ) -> Result<Host, NodeError> {
-        let NodeConfig { deployment, id, keys, history, limits, evidence } = config;
+        let NodeConfig { deployment, id, keys, limits, evidence } = config;
         let cluster = Arc::clone(deployment.cluster());
-        let make = match history {
-            History::Fresh => Replica::new,
-            History::Lost => Replica::with_lost_store,
-        };
-        let replica =
-            make(id, Arc::clone(&cluster), limits.clone()).map_err(ConfigurationError::from)?;
-        let state = ReplicatedState::new(Arc::clone(&cluster), application);
-        let (executor, events) = Executor::start(id, &cluster, state)?;
+        let resumed = resume((id, &cluster, &limits), &mut store, application)?;
         let tls_key = TlsKey::from_seed(keys.tls_seed()).map_err(ConfigurationError::from)?;
         let network = Network::replica(
             sockets,
@@ -98,6 +100,20 @@ impl Host {
             },
         )
         .map_err(ConfigurationError::from)?;
+        // After everything that could still refuse the start, and before the first vote.
+        store.note_start().map_err(NodeError::Storage)?;
+        let (sender, events) = mpsc::unbounded_channel();
+        let (journal, stored) = match store.kind {
+            Kind::Memory(storage) => (JournalHandle::Memory { storage, appended: false }, None),
+            Kind::Disk(disk) => {
+                let writer = Writer::start(id, disk.journal, sender.clone(), publish.metrics)?;
+                (JournalHandle::Disk(writer), Some(disk.snapshots))
+            }
+        };
+        let Resumed { replica, state, archive, base, restored } = resumed;
+        let snapshots = stored.as_ref().map(|stored| Arc::clone(stored.guard()));
+        let shelf = Shelf::new(id, stored, base);
+        let executor = Executor::start(id, &cluster, state, archive, shelf, sender)?;
         Ok(Host {
             id,
             gate: Gate::new(Arc::clone(&cluster), Box::new(deployment.verifier().clone())),
@@ -107,8 +123,10 @@ impl Host {
             replica,
             hook,
             network,
-            storage,
-            appended: false,
+            journal,
+            run: 0,
+            restored,
+            snapshots,
             executor,
             events,
             started: Clock::now(),
@@ -122,6 +140,9 @@ impl Host {
         mut stopped: oneshot::Receiver<Stop>,
     ) -> Result<(), NodeError> {
         self.hook.announce(self.id);
+        if let Some(restored) = self.restored.take() {
+            self.drive(None, restored)?;
+        }
         self.drive(None, Input::Start)?;
         loop {
             let alarm = self.replica.deadline();
@@ -131,6 +152,10 @@ impl Host {
                 biased;
                 stop = &mut stopped => {
                     if matches!(stop, Ok(Stop::Crash)) {
+                        self.journal.abandon();
+                        if let Some(snapshots) = &self.snapshots {
+                            snapshots.abandon();
+                        }
                         return Ok(());
                     }
                     break;
@@ -158,6 +183,10 @@ impl Host {
             Event::Digest { client, executed, digest } => self.report(client, executed, digest),
             Event::Transfer { peer, frame } => self.hand(peer, frame)?,
             Event::Blamed(donor) => self.keeper.blame(donor),
+            Event::Durable { run, id } if run == self.run => {
+                self.drive(None, Input::Durable(id))?;
+            }
+            Event::Durable { .. } => {}
             Event::Failed(error) => return Err(error),
         }
         Ok(())
@@ -265,11 +294,11 @@ impl Host {
                     }
                 }
             }
-            if !std::mem::take(&mut self.appended) {
-                break;
+            // Memory is asked once for everything that was appended; a disk reports by itself, later.
+            match self.journal.take_durable()? {
+                Some(id) => inputs.push_back((None, Input::Durable(id))),
+                None => break,
             }
-            // One commit for everything that was appended, however many slots it is for.
-            inputs.push_back((None, Input::Durable(self.storage.commit()?)));
         }
         self.publish.send_replace(Some(self.replica.summary()));
         Ok(())
@@ -281,8 +310,7 @@ impl Host {
                 if let Record::Stable(proof) = &record {
                     self.executor.archivist().give(Task::Stable(proof.sequence()));
                 }
-                self.storage.append(id, record)?;
-                self.appended = true;
+                self.journal.append(self.run, id, record);
             }
             Action::Say { to, statement, batch } => {
                 let own = (to == To::All || to == To::One(self.id))
@@ -304,7 +332,7 @@ impl Host {
             Action::Busy { client, number } => {
                 self.send_client(client, wire::encode(&ReplicaMessage::Busy(number)));
             }
-            Action::Discard { below } => self.storage.discard(below)?,
+            Action::Discard { below } => self.journal.discard(below),
             Action::Restore { proof } => {
                 let sequence = proof.sequence();
                 tracing::info!(replica = %self.id, %sequence, "behind: state transfer wanted");
@@ -319,6 +347,14 @@ impl Host {
             }
             Action::ViewEntered(event) => log_view(self.id, &event),
             Action::Accuse(evidence) => self.keeper.keep(evidence),
+            Action::Reinstated { through } => tracing::info!(
+                replica = %self.id, %through,
+                "the loss of the store is over: this replica votes again in the views after the one named"
+            ),
+            Action::Impersonated(subject) => tracing::error!(
+                replica = %self.id, ?subject,
+                "somebody else uses this replica's key, or its store is an old one: it votes no more; stop the other, then start this one again"
+            ),
             Action::Halt(halt) => {
                 // The last that anyone sees of it says why.
                 self.publish.send_replace(Some(self.replica.summary()));
@@ -365,6 +401,7 @@ impl Host {
             view_changes: summary.view_changes,
             view_change_cause: cause,
             transferring: summary.restoring,
+            standing: summary.standing,
             evidence: u64::try_from(summary.evidence).unwrap_or(u64::MAX),
             convictions: Convictions::new(convictions),
             version: VERSION,

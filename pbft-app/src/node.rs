@@ -18,19 +18,11 @@ use crate::fault_injection::Installed;
 use crate::findings::Findings;
 use crate::host::{Host, Publish, Stop};
 use crate::keys::NodeKeys;
-use crate::storage::Storage;
+use crate::storage::StorageMetrics;
+use crate::store::Store;
 
 /// The version that status reports name: major, minor, patch.
 pub const VERSION: [u16; 3] = [0, 1, 0];
-
-/// Whether a replica's promises of earlier runs are known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum History {
-    /// It has never run before.
-    Fresh,
-    /// It ran before and its store is gone: it takes part without voting.
-    Lost,
-}
 
 /// What a node needs to start.
 pub struct NodeConfig {
@@ -40,8 +32,6 @@ pub struct NodeConfig {
     pub id: ReplicaId,
     /// Its keys.
     pub keys: NodeKeys,
-    /// Whether it ran before.
-    pub history: History,
     /// Bounds and time-outs; [`Deployment::limits`] unless there is a reason.
     pub limits: Limits,
     /// Where evidence of misbehaviour is written, a file for each piece; nowhere if `None`.
@@ -58,10 +48,12 @@ pub struct Node {
     ended: Option<oneshot::Receiver<Result<(), NodeError>>>,
     summary: watch::Receiver<Option<Summary>>,
     findings: watch::Receiver<Findings>,
+    metrics: watch::Receiver<StorageMetrics>,
 }
 
 impl Node {
-    /// Starts a replica on sockets that are bound already.
+    /// Starts a replica on sockets that are bound already, from what its store holds. Everything in the store has
+    /// been read and taken in before the network is opened.
     ///
     /// # Errors
     /// The configuration does not hold or the network cannot be set up.
@@ -69,16 +61,16 @@ impl Node {
         config: NodeConfig,
         sockets: ReplicaSockets,
         application: Box<dyn Application>,
-        storage: Box<dyn Storage>,
+        store: Store,
     ) -> Result<Node, NodeError> {
-        Node::launch(config, sockets, application, storage, Installed::none()).await
+        Node::launch(config, sockets, application, store, Installed::none()).await
     }
 
     pub(crate) async fn launch(
         config: NodeConfig,
         sockets: ReplicaSockets,
         application: Box<dyn Application>,
-        storage: Box<dyn Storage>,
+        store: Store,
         hook: Installed,
     ) -> Result<Node, NodeError> {
         let id = config.id;
@@ -88,13 +80,18 @@ impl Node {
         let (ready, is_ready) = oneshot::channel();
         let (publish_summary, summary) = watch::channel(None);
         let (publish_findings, findings) = watch::channel(Findings::default());
-        let publish = Publish { summary: publish_summary, findings: publish_findings };
+        let (publish_metrics, metrics) = watch::channel(StorageMetrics::default());
+        let publish = Publish {
+            summary: publish_summary,
+            findings: publish_findings,
+            metrics: publish_metrics,
+        };
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let outcome = match runtime {
                 Err(error) => Err(NodeError::Start(error)),
                 Ok(runtime) => runtime.block_on(async move {
-                    let host = Host::new(config, sockets, application, storage, publish, hook)?;
+                    let host = Host::new(config, sockets, application, store, publish, hook)?;
                     let _ = ready.send(());
                     host.run(stopped).await
                 }),
@@ -113,7 +110,7 @@ impl Node {
                 .map_or(NodeError::Lost, |outcome| outcome.err().unwrap_or(NodeError::Lost)));
         }
         let (stop, ended) = (Some(stop), Some(ended));
-        Ok(Node { id, peer_address, client_address, stop, ended, summary, findings })
+        Ok(Node { id, peer_address, client_address, stop, ended, summary, findings, metrics })
     }
 
     /// Which replica it is.
@@ -146,6 +143,12 @@ impl Node {
         self.findings.clone()
     }
 
+    /// What the journal's disk does, as it does it: commits, bytes, time, and whether it is full. Nothing with
+    /// storage in memory.
+    pub fn storage_metrics(&self) -> watch::Receiver<StorageMetrics> {
+        self.metrics.clone()
+    }
+
     /// Waits until the node ends by itself, which only a failure makes it do.
     ///
     /// Cancel safe: a node whose `wait` is dropped goes on.
@@ -163,7 +166,7 @@ impl Node {
         }
     }
 
-    /// Ends the node at once: nothing that waits is sent, nothing is said to anyone. For tests and
+    /// Ends the node at once: nothing that waits is sent or written, nothing is said to anyone. For tests and
     /// demonstrations of a crash; a killed process is the real thing.
     pub async fn crash(mut self) {
         if let Some(stop) = self.stop.take() {

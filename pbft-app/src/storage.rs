@@ -1,36 +1,91 @@
 //! How what must survive survives.
+//!
+//! ```text
+//!   replica-I/
+//!     store.toml         how often it was started; written after the journal's own count
+//!     data/
+//!       journal.redb     what was promised: written by one thread, in groups, before anything is said
+//!       snapshots.redb   the pages of the kept snapshots: written by the archivist
+//! ```
+//!
+//! Who says what is durable is the journal and nobody else; a lost snapshot is fetched from others, a lost journal
+//! makes a replica that does not vote ([`crate::store`]).
 
 use std::collections::BTreeMap;
 
 use pbft_core::replica::Record;
 use pbft_core::types::{Sequence, WriteId};
 
-/// A storage that failed. What it holds is unknown: the node stops and does not try again, because a
-/// second fsync can succeed without the data (PITFALLS H2).
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StorageError(pub String);
+mod error;
+#[cfg(test)]
+pub(crate) mod faulty;
+mod file;
+mod journal;
+mod medium;
+mod snapshots;
+mod writer;
+
+pub use error::{Operation, StorageError};
+pub use journal::{About, Journal};
+pub(crate) use medium::Guard;
+pub use medium::{FileMedium, Medium};
+pub(crate) use snapshots::{Changed, Loaded, Snapshots};
+pub use writer::StorageMetrics;
+pub(crate) use writer::Writer;
+
+/// What a commit made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Every write up to this one is durable.
+    pub last: WriteId,
+    /// How many records were written by this commit.
+    pub records: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
 
 /// Keeps a replica's journal. One owner, one writer.
 pub trait Storage: Send + 'static {
-    /// Appends a record. Numbers ascend by one.
-    ///
-    /// # Errors
-    /// The storage failed for good.
-    fn append(&mut self, id: WriteId, record: Record) -> Result<(), StorageError>;
+    /// Appends a record; nothing is promised yet. Numbers ascend by one within a run.
+    fn append(&mut self, id: WriteId, record: Record);
 
-    /// Makes everything appended so far durable, in one go however much it is, and returns the number of
-    /// the last write that is.
+    /// Makes everything appended so far durable, in one go however much it is.
     ///
     /// # Errors
-    /// The storage failed for good.
-    fn commit(&mut self) -> Result<WriteId, StorageError>;
+    /// With [`StorageError::Full`] everything appended is kept and a later commit may succeed. With any other the
+    /// storage failed for good.
+    fn commit(&mut self) -> Result<Committed, StorageError>;
 
-    /// Records of slots at or below `below` may be dropped.
-    ///
-    /// # Errors
-    /// The storage failed for good.
-    fn discard(&mut self, below: Sequence) -> Result<(), StorageError>;
+    /// Records of slots at or below `below` may go, with the next commit.
+    fn discard(&mut self, below: Sequence);
+}
+
+/// How long a record is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// Until its slot is discarded.
+    Slot(Sequence),
+    /// Until the proof of a higher slot is durable: everything above hangs from it.
+    Proof(Sequence),
+    /// Until a later one is durable, whatever is dropped below a checkpoint.
+    ViewChange,
+    /// Likewise.
+    NewView,
+    /// Until the next that says whether a lost store is over.
+    Standing,
+}
+
+impl Lifetime {
+    pub(crate) fn of(record: &Record) -> Self {
+        match record {
+            Record::Prepared { certificate, .. } => Lifetime::Slot(certificate.vote.sequence),
+            Record::Checkpoint(checkpoint) => Lifetime::Slot(checkpoint.sequence),
+            Record::Stable(proof) => Lifetime::Proof(proof.sequence()),
+            Record::ViewChange(_) => Lifetime::ViewChange,
+            Record::NewView { .. } => Lifetime::NewView,
+            Record::Lost | Record::Reinstated { .. } => Lifetime::Standing,
+        }
+    }
 }
 
 /// A journal in memory. It survives nothing: not a kill, not a panic, not a power cut. A replica that is
@@ -59,59 +114,31 @@ impl MemoryStorage {
     }
 }
 
-fn sequence_of(record: &Record) -> Sequence {
-    match record {
-        Record::Prepared { certificate, .. } => certificate.vote.sequence,
-        Record::Checkpoint(checkpoint) => checkpoint.sequence,
-        Record::Stable(proof) => proof.sequence(),
-        // Kept until a later view's is durable, whatever is dropped below a checkpoint.
-        Record::ViewChange(_) | Record::NewView { .. } => Sequence(u64::MAX),
-    }
-}
-
 impl Storage for MemoryStorage {
-    fn append(&mut self, id: WriteId, record: Record) -> Result<(), StorageError> {
-        let kind = std::mem::discriminant(&record);
-        if matches!(record, Record::ViewChange(_) | Record::NewView { .. }) {
-            self.records.retain(|_, held| std::mem::discriminant(held) != kind);
-        }
-        self.records.insert((sequence_of(&record), id), record);
+    fn append(&mut self, id: WriteId, record: Record) {
+        let sequence = match Lifetime::of(&record) {
+            Lifetime::Slot(sequence) | Lifetime::Proof(sequence) => sequence,
+            kind @ (Lifetime::ViewChange | Lifetime::NewView | Lifetime::Standing) => {
+                self.records.retain(|_, held| Lifetime::of(held) != kind);
+                Sequence(u64::MAX)
+            }
+        };
+        self.records.insert((sequence, id), record);
         self.last = id;
-        Ok(())
     }
 
-    fn commit(&mut self) -> Result<WriteId, StorageError> {
-        Ok(self.last)
+    fn commit(&mut self) -> Result<Committed, StorageError> {
+        Ok(Committed { last: self.last, records: 0, bytes: 0 })
     }
 
-    fn discard(&mut self, below: Sequence) -> Result<(), StorageError> {
+    fn discard(&mut self, below: Sequence) {
         // The proof of the checkpoint itself stays: everything above hangs from it.
         self.records.retain(|(sequence, _), record| {
             *sequence > below || (*sequence == below && matches!(record, Record::Stable(_)))
         });
-        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use pbft_core::certificate::{Signatures, StableProof};
-    use pbft_core::message::Checkpoint;
-    use pbft_core::types::Digest;
-
-    use super::*;
-
-    #[test]
-    fn discarding_keeps_the_proof_it_hangs_from() {
-        let mut storage = MemoryStorage::new();
-        let checkpoint = Checkpoint { sequence: Sequence(4), digest: Digest([1; 32]) };
-        let proof = StableProof { checkpoint, signatures: Signatures::default() };
-        storage.append(WriteId(1), Record::Checkpoint(checkpoint)).unwrap();
-        storage.append(WriteId(2), Record::Stable(proof)).unwrap();
-        assert_eq!(storage.commit().unwrap(), WriteId(2));
-        storage.discard(Sequence(4)).unwrap();
-        assert_eq!(storage.len(), 1);
-        storage.discard(Sequence(5)).unwrap();
-        assert!(storage.is_empty());
-    }
-}
+#[path = "storage/storage_test.rs"]
+mod tests;

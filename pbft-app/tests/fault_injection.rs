@@ -13,8 +13,8 @@ use pbft_app::core::message::Message;
 use pbft_app::core::replica::{Action, Input, To};
 use pbft_app::core::types::{Instant, ReplicaId};
 use pbft_app::{
-    Client, ClientConfig, Deployment, History, MemoryStorage, Node, NodeConfig, NodeKeys, Numbers,
-    Refusal, ReplicaEntry, ReplicaSockets, Service, Submitted, Timeouts, Typed,
+    Client, ClientConfig, Deployment, Node, NodeConfig, NodeKeys, Numbers, Refusal, ReplicaEntry,
+    ReplicaSockets, Service, Store, Submitted, Timeouts, Typed,
 };
 use serde::{Deserialize, Serialize};
 
@@ -150,13 +150,11 @@ async fn start(mute: [bool; 4]) -> Running {
             deployment: deployment.clone(),
             id: ReplicaId(u32::from(id)),
             keys: keys(1, id),
-            history: History::Fresh,
             evidence: None,
         };
         let spied = Arc::new(Mutex::new(Seen::default()));
         let hook = Box::new(Spy { seen: Arc::clone(&spied), mute });
-        let (application, storage) =
-            (Box::new(Typed::<Sum>::new()), Box::new(MemoryStorage::new()));
+        let (application, storage) = (Box::new(Typed::<Sum>::new()), Store::memory());
         let started = Node::start_with_hook(config, sockets, application, storage, hook).await;
         nodes.push(started.unwrap());
         seen.push(spied);

@@ -161,6 +161,11 @@ impl Archive {
         (snapshot.digest(&self.cluster) == proof.checkpoint.digest).then_some(snapshot)
     }
 
+    /// The snapshots kept, oldest first.
+    pub fn snapshots(&self) -> impl DoubleEndedIterator<Item = &Snapshot> {
+        self.kept.values()
+    }
+
     /// How many snapshots are kept.
     pub fn kept(&self) -> usize {
         self.kept.len()

@@ -19,11 +19,7 @@ fn status(view: u64, slow_primary: bool) -> Statement {
         view: View(view),
         voted_view: View(view),
         slow_primary,
-        stable: Sequence(0),
-        executed: Sequence(0),
-        checkpoints: ReplicaSet::default(),
-        view_changes: vec![],
-        slots: vec![],
+        ..Status::default()
     })
 }
 

@@ -47,9 +47,10 @@ pub enum Kind {
     Fetch = 9,
 }
 
-impl fmt::Display for Kind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+impl Kind {
+    /// What it is called, in the words of the paper.
+    pub fn name(self) -> &'static str {
+        match self {
             Kind::Request => "request",
             Kind::PrePrepare => "pre-prepare",
             Kind::Prepare => "prepare",
@@ -59,7 +60,13 @@ impl fmt::Display for Kind {
             Kind::ViewChange => "view-change",
             Kind::NewView => "new-view",
             Kind::Fetch => "fetch",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
     }
 }
 

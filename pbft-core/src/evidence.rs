@@ -86,6 +86,7 @@ impl fmt::Display for Offence {
 #[derive(Clone, Debug, PartialEq, Eq, Encode)]
 pub struct Evidence(Proof);
 
+#[allow(clippy::large_enum_variant, reason = "there are few, and all of them are behind an Arc")]
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 enum Proof {
     Contradiction { first: Signed, second: Signed },

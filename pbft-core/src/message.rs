@@ -351,7 +351,7 @@ pub struct Held {
 }
 
 /// What a replica holds altogether: a hint that lets others send what it lacks, never proof of anything.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Status {
     /// The view it is in.
     pub view: View,
@@ -369,6 +369,10 @@ pub struct Status {
     pub view_changes: Vec<(ReplicaId, View)>,
     /// The slots it holds anything of and has not executed, ascending.
     pub slots: Vec<Held>,
+    /// It has lost its store and asks to be answered with this (PROTOCOL section 9).
+    pub asks: Option<WallTime>,
+    /// What others ask to be answered with, ascending by asker.
+    pub answers: Vec<(ReplicaId, WallTime)>,
 }
 
 impl Encode for Status {
@@ -377,7 +381,9 @@ impl Encode for Status {
         (self.stable, self.executed).encode(encoder)?;
         self.checkpoints.encode(encoder)?;
         wire::encode_list(&self.view_changes, encoder)?;
-        wire::encode_list(&self.slots, encoder)
+        wire::encode_list(&self.slots, encoder)?;
+        self.asks.encode(encoder)?;
+        wire::encode_list(&self.answers, encoder)
     }
 }
 
@@ -388,6 +394,8 @@ impl<Context> Decode<Context> for Status {
         let checkpoints = Decode::decode(decoder)?;
         let view_changes = wire::decode_list(decoder, 12)?;
         let slots = wire::decode_list(decoder, 43)?;
+        let asks = Decode::decode(decoder)?;
+        let answers = wire::decode_list(decoder, 12)?;
         Ok(Status {
             view,
             voted_view,
@@ -397,6 +405,8 @@ impl<Context> Decode<Context> for Status {
             checkpoints,
             view_changes,
             slots,
+            asks,
+            answers,
         })
     }
 }
@@ -435,6 +445,18 @@ impl Statement {
             Statement::ViewChange(_) => Kind::ViewChange,
             Statement::NewView(_) => Kind::NewView,
             Statement::Fetch(_) => Kind::Fetch,
+        }
+    }
+
+    /// The view it is about, if it is about one.
+    pub fn view(&self) -> Option<View> {
+        match self {
+            Statement::PrePrepare(vote) | Statement::Prepare(vote) | Statement::Commit(vote) => {
+                Some(vote.view)
+            }
+            Statement::ViewChange(change) => Some(change.view),
+            Statement::NewView(new_view) => Some(new_view.view),
+            Statement::Checkpoint(_) | Statement::Status(_) | Statement::Fetch(_) => None,
         }
     }
 

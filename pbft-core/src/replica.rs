@@ -14,11 +14,13 @@ use crate::evidence::EvidenceStore;
 use crate::limits::{ConfigError, Limits};
 use crate::message::{Batch, Message, ReplicaSet, Signed, Statement, Vote};
 use crate::signed::Verified;
+pub use crate::types::Standing;
 use crate::types::{ClientId, Instant, ReplicaId, RequestNumber, Sequence, Time, View, WriteId};
 
 use crate::window::{Place, Window};
 
 mod account;
+mod amnesia;
 mod catch_up;
 mod checkpoint;
 mod durable;
@@ -29,6 +31,7 @@ mod history;
 mod io;
 mod mirror;
 mod order;
+mod own_key;
 mod pace;
 mod pending;
 mod recover;
@@ -38,6 +41,7 @@ mod view;
 mod view_change;
 
 use account::Shown;
+use amnesia::Amnesia;
 use catch_up::Restoring;
 use checkpoint::Checkpoints;
 use durable::Journal;
@@ -55,16 +59,6 @@ use timer::Timer;
 use view::Views;
 pub use view::{Cause, ViewEntered};
 
-/// Whether a replica may vote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
-    /// A full member.
-    Voting,
-    /// Its store is lost, so it may have promised what it no longer knows: it executes what others
-    /// decide and promises nothing (PROTOCOL section 9; PITFALLS G10). It counts towards f.
-    NonVoting,
-}
-
 /// A replica as a state machine.
 #[derive(Clone, Debug)]
 pub struct Replica {
@@ -72,6 +66,7 @@ pub struct Replica {
     cluster: Arc<Cluster>,
     limits: Limits,
     standing: Standing,
+    amnesia: Amnesia,
     halted: Option<Halt>,
 
     // The order.
@@ -149,6 +144,7 @@ impl Replica {
         Ok(Replica {
             id,
             standing: Standing::Voting,
+            amnesia: Amnesia::default(),
             halted: None,
             views: Views::default(),
             timer: Timer::new(limits.view_timeout, limits.view_timeout_max),
@@ -179,7 +175,9 @@ impl Replica {
         })
     }
 
-    /// A replica that ran before and has lost what it promised: [`Standing::NonVoting`] for this run.
+    /// A replica that ran before and has lost what it promised: [`Standing::NonVoting`], until nothing new can
+    /// contradict it. A host with a new store in place of the lost one writes [`Record::Lost`] into it first
+    /// and uses [`Replica::recover`].
     ///
     /// # Errors
     /// As [`Replica::new`].
@@ -209,6 +207,7 @@ impl Replica {
     fn take(&mut self, now: Time, input: Input, out: &mut Outbox) -> Verdict {
         match input {
             Input::Start => {
+                self.amnesia.start(now.wall);
                 self.say_again(out);
                 self.say_status(now.instant, To::All, out);
                 Verdict::Accepted
@@ -248,6 +247,13 @@ impl Replica {
         if self.halted.is_some() {
             return Err(Reason::Halted);
         }
+        if self.never_said(message).is_some() {
+            return Ok(());
+        }
+        self.needs(message)
+    }
+
+    fn needs(&self, message: &Message) -> Result<(), Reason> {
         match message {
             Message::Statement(signed) => self.wants_statement(signed),
             Message::Proposal { pre_prepare, batch } => match &pre_prepare.statement {
@@ -323,7 +329,10 @@ impl Replica {
     }
 
     fn on_message(&mut self, now: Time, verified: Verified, out: &mut Outbox) -> Verdict {
-        if let Err(reason) = self.wants(verified.message()) {
+        if let Some(verdict) = self.on_own_key(&verified, out) {
+            return verdict;
+        }
+        if let Err(reason) = self.needs(verified.message()) {
             return Verdict::Ignored(reason);
         }
         let scrutiny = verified.scrutiny();
@@ -376,7 +385,8 @@ impl Replica {
         }
     }
 
-    /// The one place from which promises leave: nothing of a replica that may have forgotten some.
+    /// The one place from which promises leave: nothing of a replica that may have forgotten some, and
+    /// nothing of a view it may have forgotten some of.
     fn say(
         &mut self,
         after: WriteId,
@@ -384,7 +394,9 @@ impl Replica {
         batch: Option<Arc<Batch>>,
         out: &mut Outbox,
     ) {
-        if self.standing == Standing::Voting && !self.is_diverged() {
+        let view = statement.view().unwrap_or(View::MAX);
+        if self.may_promise_in(view) && !self.is_diverged() {
+            let after = after.max(self.amnesia.write);
             self.journal.after(after, Action::Say { to: To::All, statement, batch }, out);
         }
     }

@@ -508,11 +508,7 @@ fn f1_those_who_find_the_primary_slow_leave_together_and_one_alone_moves_nobody(
             view: View(view),
             voted_view: View(view),
             slow_primary: true,
-            stable: Sequence(0),
-            executed: Sequence(0),
-            checkpoints: ReplicaSet::default(),
-            view_changes: vec![],
-            slots: vec![],
+            ..Status::default()
         };
         world.statement(sender, Statement::Status(status))
     };

@@ -35,6 +35,7 @@ pub enum Scrutiny {
 pub struct Verified {
     message: Message,
     scrutiny: Scrutiny,
+    own_hand: bool,
 }
 
 impl Verified {
@@ -46,6 +47,11 @@ impl Verified {
     /// How much of it was.
     pub fn scrutiny(&self) -> Scrutiny {
         self.scrutiny
+    }
+
+    /// Whether it was signed here, with [`sign_message`], and did not come from outside.
+    pub fn is_own_hand(&self) -> bool {
+        self.own_hand
     }
 
     /// Takes the message out; it is unchecked again for everyone else.
@@ -222,7 +228,7 @@ pub fn sign_message(
         Some(batch) => Message::Proposal { pre_prepare: signed, batch },
         None => Message::Statement(signed),
     };
-    Verified { message, scrutiny: Scrutiny::Whole }
+    Verified { message, scrutiny: Scrutiny::Whole, own_hand: true }
 }
 
 /// Checks a message: membership and bounds first, signatures last, stopping at the first fault.
@@ -260,7 +266,7 @@ pub fn verify(
         // Transfers prove what they receive by themselves; the replica takes none of it.
         Message::Ask(_) | Message::Part(_) => return Err(Forgery::Kind),
     }
-    Ok(Verified { message, scrutiny })
+    Ok(Verified { message, scrutiny, own_hand: false })
 }
 
 /// Proof that the signer of a message which [`verify`] refused did sign it: a message of its own for the
@@ -341,8 +347,11 @@ impl Door<'_> {
         let mut pairs = status.slots.iter().zip(status.slots.iter().skip(1));
         let changes = &status.view_changes;
         let mut senders = changes.iter().zip(changes.iter().skip(1));
+        let mut askers = status.answers.iter().zip(status.answers.iter().skip(1));
         if bounded
             && changes.len() <= self.cluster.n()
+            && status.answers.len() <= self.cluster.n()
+            && askers.all(|((one, _), (next, _))| one < next)
             && pairs.all(|(slot, next)| slot.sequence < next.sequence)
             && senders.all(|((one, _), (next, _))| one < next)
         {

@@ -207,16 +207,7 @@ fn a_status_is_bounded_and_in_order() {
         commits: Default::default(),
     };
     let status = |slots| {
-        let status = Status {
-            view: View(0),
-            voted_view: View(0),
-            slow_primary: false,
-            stable: Sequence(0),
-            executed: Sequence(0),
-            checkpoints: Default::default(),
-            view_changes: vec![],
-            slots,
-        };
+        let status = Status { slots, ..Status::default() };
         world.verify(Message::Statement(world.sign(1, Statement::Status(status)))).map(|_| ())
     };
     assert_eq!(status((1..=16).map(held).collect()), Ok(()));

@@ -38,8 +38,11 @@ pub const ASK_PAGES_MAX: usize = 128;
 const ASKS_PER_DONOR: usize = 4;
 /// Leaves known to be wanted and not asked for, beyond which no more nodes are opened.
 const WANTED_MAX: usize = 4096;
-/// How long a donor may take for one ask.
-const ASK_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a donor may take for one ask, at first: links may be slower, so the time doubles whenever all donors
+/// missed it, and is measured by what answers take from then on.
+const PATIENCE_MIN: Duration = Duration::from_secs(2);
+/// No donor may take longer than this.
+const PATIENCE_MAX: Duration = Duration::from_secs(30);
 /// A donor that let so many deadlines pass is not asked again before all others failed as well: it may
 /// be down, and must not be what a transfer waits for (PITFALLS G6).
 const MISSED_MAX: u32 = 3;
@@ -124,6 +127,7 @@ struct Job {
 struct InFlight {
     donor: ReplicaId,
     job: Job,
+    asked_at: Instant,
     deadline: Instant,
 }
 
@@ -152,6 +156,8 @@ pub struct Transfer {
     fetched: BTreeMap<Digest, Bytes>,
     retry_at: Option<Instant>,
     retry: Duration,
+    /// How long a donor may take now.
+    patience: Duration,
     progress: Progress,
 }
 
@@ -177,6 +183,7 @@ impl Transfer {
             fetched: BTreeMap::new(),
             retry_at: None,
             retry: RETRY_MIN,
+            patience: PATIENCE_MIN,
             progress: Progress::default(),
         };
         transfer.begin();
@@ -279,7 +286,11 @@ impl Transfer {
                     out.push(TransferAction::Blame { donor: from, fault });
                 }
             }
-            None => self.retry = RETRY_MIN,
+            None => {
+                self.retry = RETRY_MIN;
+                let took = now.since(asked.asked_at).saturating_mul(4);
+                self.patience = took.clamp(PATIENCE_MIN, PATIENCE_MAX);
+            }
         }
         if !self.finish(out) {
             self.ask(now, out);
@@ -460,12 +471,16 @@ impl Transfer {
             if let Some(donor) = self.donors.get_mut(&donor) {
                 donor.in_flight += 1;
             }
-            self.in_flight.push(InFlight { donor, job, deadline: now.after(ASK_DEADLINE) });
+            let deadline = now.after(self.patience);
+            self.in_flight.push(InFlight { donor, job, asked_at: now, deadline });
         }
     }
 
     /// Nobody is left to ask: on to a later target if there is one, else everyone again after a pause.
     fn give_up_on_donors(&mut self, now: Instant) {
+        if self.retry_at.is_none() && self.donors.values().any(|donor| donor.missed > 0) {
+            self.patience = self.patience.saturating_mul(2).min(PATIENCE_MAX);
+        }
         if let Some(later) = self.later.take() {
             self.proof = later;
             self.begin();

@@ -224,6 +224,43 @@ fn g3_a_silent_donor_is_replaced_at_its_deadline_and_an_endless_one_gains_nothin
     assert!(course.transfer.fetched.is_empty() && course.transfer.wanted.is_empty());
 }
 
+/// Found by the simulator with round trips of four seconds: every answer came after the deadline, for ever.
+#[test]
+fn g6_links_slower_than_the_deadline_are_waited_for() {
+    let world = World::new(4);
+    let (mut archive, proof, _) = donor(&world, 300);
+    let mut course = Course::new(&world, proof.clone(), Snapshot::default());
+    let mut answers = alloc::collections::VecDeque::new();
+    let mut out = Vec::new();
+    course.transfer.wake(course.now, &mut out);
+    for _ in 0..10_000 {
+        for action in out.drain(..) {
+            match action {
+                TransferAction::Ask { to, ask } => {
+                    let part = archive.answer(Instant(1), &ask);
+                    answers.push_back((course.now.after(Duration::from_secs(7)), to, part));
+                }
+                TransferAction::Done(snapshot) => course.done = Some(snapshot),
+                TransferAction::Blame { .. } => panic!("nobody lies"),
+            }
+        }
+        if course.done.is_some() {
+            break;
+        }
+        let alarm = course.transfer.deadline().unwrap();
+        if answers.front().is_some_and(|(due, _, _)| *due <= alarm) {
+            let (due, from, part) = answers.pop_front().unwrap();
+            course.now = due;
+            course.transfer.on_part(due, from, part, &mut out);
+        } else {
+            course.now = alarm;
+            course.transfer.wake(alarm, &mut out);
+        }
+    }
+    assert_eq!(digest_of(&world, &course), Some(proof.checkpoint.digest));
+    assert!(course.now < Instant(200_000_000), "{:?}", course.now);
+}
+
 /// PITFALLS G4, G6: one donor that holds it is enough; when none does any more, on to the next proof, and
 /// nothing fetched is lost.
 #[test]

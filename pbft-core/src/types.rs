@@ -46,6 +46,19 @@ pub struct Signature(pub [u8; 64]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct PublicKey(pub [u8; 32]);
 
+/// Whether a replica may vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Standing {
+    /// A full member.
+    Voting,
+    /// Its store is lost, so it may have promised what it no longer knows: it executes what others
+    /// decide and promises nothing (PROTOCOL section 9; PITFALLS G10). It counts towards f, until nothing new
+    /// can contradict what it forgot.
+    NonVoting,
+    /// Its key was used elsewhere, so it promises nothing for the rest of this run (PITFALLS L6).
+    Impersonated,
+}
+
 /// Microseconds on the host's monotonic clock, from an origin of the host's choosing. For timers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Instant(pub u64);
@@ -59,7 +72,8 @@ pub struct WallTime(pub u64);
 pub struct Time {
     /// The monotonic clock: every timer is measured with it.
     pub instant: Instant,
-    /// The wall clock: read only to propose, and to judge, the agreed time of a fresh batch.
+    /// The wall clock: read only to propose, and to judge, the agreed time of a fresh batch, and to tell one
+    /// run's questions from an earlier one's.
     pub wall: WallTime,
 }
 
@@ -100,6 +114,11 @@ impl Sequence {
     /// Whether a checkpoint is taken after this slot, for a checkpoint interval of `interval` slots.
     pub fn is_checkpoint(self, interval: u64) -> bool {
         self.0 != 0 && self.0.checked_rem(interval) == Some(0)
+    }
+
+    /// The last checkpoint slot at or below this one, 0 if there is none.
+    pub fn checkpoint_at_or_below(self, interval: u64) -> Sequence {
+        Sequence(self.0 - self.0.checked_rem(interval).unwrap_or(0))
     }
 }
 

@@ -5,6 +5,7 @@
 //! Lengths that a peer sends are compared with the bytes at hand before anything is allocated
 //! (PITFALLS I8, I9); `docs/wire.md` draws the layout, golden bytes in the tests pin it.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
@@ -74,6 +75,41 @@ pub fn decode<T: Decode<()>>(frame: &[u8]) -> Result<T, WireError> {
         return Err(WireError::Version(version));
     }
     decode_bare(body)
+}
+
+/// Version of what a replica writes into its own store, apart from the wire: a store outlives a connection.
+pub const STORED_VERSION: u8 = 1;
+
+/// Why bytes from a store are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoredError {
+    /// Another version wrote them.
+    #[error("stored version {0}, expected {STORED_VERSION}")]
+    Version(u8),
+    /// They are not what any version writes.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+/// Encodes `value` for the replica's own store, its version first.
+pub fn encode_stored<T: Encode>(value: &T) -> Vec<u8> {
+    let mut bytes = vec![STORED_VERSION];
+    append(&mut bytes, value);
+    bytes
+}
+
+/// Decodes what [`encode_stored`] wrote: right version, nothing missing, nothing left over.
+///
+/// # Errors
+/// What is wrong with the bytes. No input panics or allocates more than a small multiple of its length.
+pub fn decode_stored<T: Decode<()>>(bytes: &[u8]) -> Result<T, StoredError> {
+    if bytes.len() > FRAME_BYTES_MAX {
+        return Err(WireError::Oversized.into());
+    }
+    match bytes.split_first().ok_or(WireError::Truncated)? {
+        (&STORED_VERSION, body) => Ok(decode_bare(body)?),
+        (version, _) => Err(StoredError::Version(*version)),
+    }
 }
 
 /// Decodes what [`encode_bare`] wrote.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pbft_core::certificate::StableProof;
 use pbft_core::client::ClientOutcome;
-use pbft_core::evidence::Evidence;
+use pbft_core::evidence::{Evidence, Subject};
 use pbft_core::message::{Batch, Message, Operations, Reply, Statement};
 use pbft_core::replica::{Halt, Misbehavior, Record, Replica, To, ViewEntered};
 use pbft_core::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence};
@@ -183,7 +183,7 @@ pub enum Observation<'a> {
         journal: Vec<Record>,
         /// The snapshots.
         snapshots: Vec<Sequence>,
-        /// Whether it is a new store in place of a lost one.
+        /// Whether it is a new store in place of a lost one, with nothing else in it.
         lost: bool,
     },
     /// The store of a replica is damaged, or keeps nothing: it counts towards f.
@@ -238,6 +238,18 @@ pub enum Observation<'a> {
         /// At which checkpoint.
         sequence: Sequence,
     },
+    /// A replica that had lost its store votes again.
+    Reinstated {
+        /// Which.
+        replica: ReplicaId,
+    },
+    /// A replica found its key used elsewhere.
+    Impersonated {
+        /// Which.
+        replica: ReplicaId,
+        /// About what.
+        subject: Subject,
+    },
     /// A replica entered a view.
     ViewEntered {
         /// Who.
@@ -284,6 +296,8 @@ impl Observation<'_> {
             | Observation::Snapshotted { replica, .. }
             | Observation::Upset { replica }
             | Observation::Diverged { replica, .. }
+            | Observation::Reinstated { replica }
+            | Observation::Impersonated { replica, .. }
             | Observation::ViewEntered { replica, .. } => Some(*replica),
         }
     }
@@ -404,6 +418,11 @@ impl Checkers {
             Observation::Diverged { replica, sequence } if !self.upset.contains(replica) => {
                 let detail = format!("{replica:?} differs after slot {sequence}");
                 self.report("INV7 determinism", detail);
+            }
+            // Everything that bears its key it has said itself.
+            Observation::Impersonated { replica, subject } => {
+                let detail = format!("{replica:?} thinks that {subject} was said by somebody else");
+                self.report("no replica takes its own word for another's", detail);
             }
             _ => {}
         }

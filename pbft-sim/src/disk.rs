@@ -27,7 +27,7 @@ pub(crate) struct Contents {
     /// In the order in which it was written.
     pub(crate) journal: Vec<Record>,
     pub(crate) snapshots: BTreeMap<Sequence, Snapshot>,
-    /// The journal before this one is gone: nothing in it tells what was promised.
+    /// The journal before this one is gone: nothing in this one tells what was promised then.
     pub(crate) lost: bool,
 }
 
@@ -299,7 +299,8 @@ impl Disk {
 
     /// A new store in place of the lost one, which says that there was another.
     fn lose(&mut self) {
-        self.contents = Contents { lost: true, ..Contents::default() };
+        let journal = vec![Record::Lost];
+        self.contents = Contents { journal, lost: true, ..Contents::default() };
         self.backup = None;
         self.stateless = false;
     }

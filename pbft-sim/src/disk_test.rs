@@ -144,9 +144,11 @@ fn lost_syncs_and_old_backups_give_an_older_store_and_know_that_they_do() {
 #[test]
 fn h4_a_damaged_journal_is_a_lost_store_and_damaged_snapshots_are_not() {
     let random = &mut Random::new(1);
-    for (damage, lost, left) in
-        [(Damage::Journal, true, 0), (Damage::Empty, true, 0), (Damage::Snapshots, false, 1)]
-    {
+    for (damage, lost, left) in [
+        (Damage::Journal, true, Record::Lost),
+        (Damage::Empty, true, Record::Lost),
+        (Damage::Snapshots, false, view_change(1)),
+    ] {
         let mut disk = disk();
         disk.finish();
         disk.write(Write { snapshot: Snapshot::default(), instead: false });
@@ -154,7 +156,7 @@ fn h4_a_damaged_journal_is_a_lost_store_and_damaged_snapshots_are_not() {
         disk.damage(damage);
         disk.crash(None, random);
         disk.open();
-        assert_eq!((disk.contents().lost, disk.contents().journal.len()), (lost, left));
+        assert_eq!((disk.contents().lost, &*disk.contents().journal), (lost, &[left][..]));
         assert!(disk.contents().snapshots.is_empty());
     }
 }

@@ -590,6 +590,12 @@ impl Node {
                 let evidence = Box::new(evidence);
                 fx.push(Effect::Observe(Observation::Accused { replica, evidence }));
             }
+            Action::Reinstated { .. } => {
+                fx.push(Effect::Observe(Observation::Reinstated { replica }));
+            }
+            Action::Impersonated(subject) => {
+                fx.push(Effect::Observe(Observation::Impersonated { replica, subject }));
+            }
             Action::Halt(halt) => fx.push(Effect::Observe(Observation::Halted { replica, halt })),
         }
     }

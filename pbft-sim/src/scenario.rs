@@ -469,16 +469,7 @@ fn name_of(batch: &Arc<Batch>) -> String {
 /// What a frame is called in commands.
 fn kind_of(frame: &Bytes) -> &'static str {
     match wire::decode::<Message>(frame) {
-        Ok(Message::Statement(signed)) => match signed.statement {
-            Statement::PrePrepare(_) => "pre-prepare",
-            Statement::Prepare(_) => "prepare",
-            Statement::Commit(_) => "commit",
-            Statement::Checkpoint(_) => "checkpoint",
-            Statement::Status(_) => "status",
-            Statement::ViewChange(_) => "view-change",
-            Statement::NewView(_) => "new-view",
-            Statement::Fetch(_) => "fetch",
-        },
+        Ok(Message::Statement(signed)) => signed.statement.kind().name(),
         Ok(Message::Proposal { .. }) => "pre-prepare",
         Ok(Message::Request(_)) => "request",
         Ok(Message::Committed { .. }) => "decision",

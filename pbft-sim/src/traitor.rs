@@ -26,6 +26,7 @@ use pbft_core::hook::{Deed, Hook, Scene};
 use pbft_core::limits::Limits;
 use pbft_core::message::Message;
 use pbft_core::replica::{Action, Input, Record, To};
+use pbft_core::signed::Verified;
 use pbft_core::types::{Instant, ReplicaId, Sequence};
 
 use crate::keys::EdgeSigner;
@@ -38,6 +39,7 @@ mod spec;
 mod world;
 
 mod amnesiac;
+mod beat;
 mod body_swapper;
 mod censor;
 mod checkpoint_liar;
@@ -240,6 +242,18 @@ impl Traitor {
     }
 }
 
+/// Whether others bring something that bears the key of `me`.
+pub(crate) fn is_own_word(me: ReplicaId, verified: &Verified) -> bool {
+    let own = match verified.message() {
+        Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } => {
+            signed.sender == me
+        }
+        Message::Evidence(evidence) => evidence.subject().replica == me,
+        _ => false,
+    };
+    own && !verified.is_own_hand()
+}
+
 impl Hook for Traitor {
     fn hear(
         &mut self,
@@ -250,6 +264,10 @@ impl Hook for Traitor {
         deeds: &mut Vec<Deed>,
     ) {
         self.turn(scene.now.instant);
+        // An honest replica that heard of its own lies would take its key for stolen, and fall silent.
+        if matches!(&input, Input::Deliver(verified) if is_own_word(self.kit.id, verified)) {
+            return;
+        }
         self.notes.hear(self.kit.id, &input);
         self.notes.links.extend(from);
         if self.notes.links.len() + 1 >= self.kit.cluster.n() {
@@ -312,5 +330,6 @@ pub(crate) fn prune(journal: &mut Vec<Record>, below: Sequence) {
         Record::Checkpoint(checkpoint) => checkpoint.sequence > below,
         Record::Stable(proof) => proof.sequence() >= below,
         Record::ViewChange(_) | Record::NewView { .. } => true,
+        Record::Lost | Record::Reinstated { .. } => true,
     });
 }

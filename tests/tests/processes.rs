@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pbft_tests::{Cluster, binary, check_history, code, counter, stderr, stdout};
+use pbft_tests::history::History;
+use pbft_tests::{Cluster, binary, code, counter, stderr, stdout};
 use serde_json::Value;
 
 #[test]
@@ -32,7 +33,7 @@ fn four_processes_serve_every_command() {
     let history =
         cluster.client("history", &["--concurrency", "4", "--seconds", "1", "--out", &out]);
     assert_eq!(code(&history), 0, "{}", stderr(&history));
-    check_history(&out, 298, cluster.value());
+    History::read(Path::new(&out)).check(298, cluster.value()).unwrap();
 
     cluster.until_agreed(&[0, 1, 2, 3]);
     for replica in cluster.status() {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use pbft_app::core::limits::Constants;
 use pbft_app::core::types::ReplicaId;
 use pbft_app::{
-    Client, ClientConfig, Deployment, History, MemoryStorage, Node, NodeConfig, NodeKeys, Numbers,
-    ReplicaEntry, ReplicaSockets, Submitted, Timeouts,
+    Client, ClientConfig, Deployment, Node, NodeConfig, NodeKeys, Numbers, ReplicaEntry,
+    ReplicaSockets, Store, Submitted, Timeouts,
 };
 use pbft_tests::paged::{PAGE, Paged};
 
@@ -25,11 +25,10 @@ async fn node(deployment: &Deployment, id: u32, keys: NodeKeys, sockets: Replica
         deployment: deployment.clone(),
         id: ReplicaId(id),
         keys,
-        history: History::Fresh,
         evidence: None,
     };
     let application = Box::new(Paged::new(PAGES));
-    Node::start(config, sockets, application, Box::new(MemoryStorage::new())).await.unwrap()
+    Node::start(config, sockets, application, Store::memory()).await.unwrap()
 }
 
 /// Writes pages one after the other until told to stop.

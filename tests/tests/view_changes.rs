@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use pbft_tests::{Cluster, binary, check_history, code, stderr, stdout};
+use pbft_tests::history::History;
+use pbft_tests::{Cluster, binary, code, stderr, stdout};
 use serde_json::Value;
 
 /// What a client waits before it asks everyone, then what a replica waits, then a second.
@@ -75,7 +77,7 @@ fn a_history_with_the_primary_killed_in_it_is_linearizable() {
     cluster.until_value(200);
     cluster.kill(0);
     assert!(history.wait().unwrap().success());
-    check_history(&out, 0, cluster.value());
+    History::read(Path::new(&out)).check(0, cluster.value()).unwrap();
     assert_views(&cluster, &[1, 2, 3], 1, 1);
 }
 

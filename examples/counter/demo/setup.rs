@@ -9,14 +9,15 @@ use pbft_app::core::crypto::Hasher;
 use pbft_app::core::limits::Constants;
 use pbft_app::core::types::ReplicaId;
 use pbft_app::{
-    ConfigurationError, Deployment, History, MemoryStorage, Node, NodeConfig, NodeKeys,
-    ReplicaEntry, ReplicaSockets, Timeouts, Typed,
+    ConfigurationError, Deployment, Node, NodeConfig, NodeKeys, ReplicaEntry, ReplicaSockets,
+    Store, Timeouts, Typed,
 };
 use pbft_sim::traitor::{Controller, Spec};
+use tempfile::TempDir;
 
 use crate::service::Counter;
 use crate::traitor::{announcement, clock_seed, hook, parse_each};
-use crate::{Demo, Failure};
+use crate::{Demo, Failure, Storage};
 
 /// How long the ports of a replica that was killed may take until they are free.
 const REBIND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,6 +32,8 @@ pub(super) struct Setup {
     secret: [u8; 32],
     seed: u64,
     clients: usize,
+    /// Where stores are, if not in memory; removed at the end.
+    directory: Option<TempDir>,
 }
 
 impl Setup {
@@ -74,6 +77,12 @@ impl Setup {
             secret,
             seed: demo.seed.unwrap_or_else(clock_seed),
             clients: demo.clients,
+            directory: match demo.storage {
+                Storage::Memory => None,
+                Storage::Disk => Some(tempfile::tempdir().map_err(|error| {
+                    Failure::Failed(format!("cannot make a directory for the stores: {error}"))
+                })?),
+            },
         })
     }
 
@@ -126,12 +135,29 @@ impl Setup {
     pub(super) async fn start(&self) -> Result<BTreeMap<ReplicaId, Node>, Failure> {
         let mut nodes = BTreeMap::new();
         for id in self.deployment.cluster().replicas() {
-            nodes.insert(id, self.start_one(id, History::Fresh).await?);
+            nodes.insert(id, self.start_one(id, false).await?);
         }
         Ok(nodes)
     }
 
-    pub(super) async fn start_one(&self, id: ReplicaId, history: History) -> Result<Node, Failure> {
+    /// A store for a start: a new one, or what a replica has that lost its own.
+    fn store(&self, id: ReplicaId, lost: bool) -> Result<Store, Failure> {
+        let Some(directory) = &self.directory else {
+            return Ok(if lost { Store::lost_memory() } else { Store::memory() });
+        };
+        let directory = directory.path().join(format!("replica-{id}"));
+        let failed = |error| Failure::Failed(format!("{}: {error}", directory.display()));
+        if lost {
+            std::fs::remove_dir_all(directory.join("data")).map_err(failed)?;
+        } else {
+            std::fs::create_dir(&directory).map_err(failed)?;
+            Store::create(&directory, self.deployment.cluster(), id)?;
+        }
+        Ok(Store::open(&directory, self.deployment.cluster(), id)?)
+    }
+
+    /// Starts a replica, for the first time or with its store lost.
+    pub(super) async fn start_one(&self, id: ReplicaId, lost: bool) -> Result<Node, Failure> {
         let index = usize::try_from(id.0).unwrap_or(usize::MAX);
         let keys = keys(&self.secret, "replica", index);
         let traitor = self.traitors.iter().find(|(traitor, _)| *traitor == id);
@@ -148,16 +174,12 @@ impl Setup {
             deployment: self.deployment.clone(),
             id,
             keys,
-            history,
             evidence: None,
         };
-        let (application, storage) =
-            (Box::new(Typed::<Counter>::new()), Box::new(MemoryStorage::new()));
+        let (application, store) = (Box::new(Typed::<Counter>::new()), self.store(id, lost)?);
         Ok(match hook {
-            None => Node::start(config, sockets, application, storage).await?,
-            Some(hook) => {
-                Node::start_with_hook(config, sockets, application, storage, hook).await?
-            }
+            None => Node::start(config, sockets, application, store).await?,
+            Some(hook) => Node::start_with_hook(config, sockets, application, store, hook).await?,
         })
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::Request;
 use crate::crypto::Kind;
 use crate::evidence::Subject;
-use crate::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, View};
+use crate::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, Standing, View};
 use crate::wire;
 
 /// What a client says to a replica.
@@ -47,11 +47,7 @@ impl Refusal {
     /// A refusal with a code of the application's own and words for people, which are cut after
     /// [`crate::limits::REFUSAL_BYTES_MAX`] bytes.
     pub fn new(code: u32, reason: &str) -> Self {
-        let mut end = reason.len().min(crate::limits::REFUSAL_BYTES_MAX);
-        while !reason.is_char_boundary(end) {
-            end -= 1;
-        }
-        Refusal { code, reason: reason.get(..end).unwrap_or_default().as_bytes().to_vec() }
+        Refusal { code, reason: cut(reason, crate::limits::REFUSAL_BYTES_MAX).as_bytes().to_vec() }
     }
 
     /// The application's code.
@@ -185,11 +181,7 @@ impl Text {
 
     /// The words, cut at [`Text::BYTES_MAX`].
     pub fn new(words: &str) -> Self {
-        let mut end = words.len().min(Self::BYTES_MAX);
-        while !words.is_char_boundary(end) {
-            end -= 1;
-        }
-        Text(String::from(words.get(..end).unwrap_or_default()))
+        Text(String::from(cut(words, Self::BYTES_MAX)))
     }
 
     /// The words.
@@ -321,10 +313,21 @@ pub struct Report {
     pub view_change_cause: Text,
     /// Whether it is fetching the state of a stable checkpoint.
     pub transferring: bool,
+    /// Whether it votes, and if not, why.
+    pub standing: Standing,
     /// How many pieces of evidence it holds.
     pub evidence: u64,
     /// Whom it convicts, and of what; not all, if there are many.
     pub convictions: Convictions,
     /// Version of its software: major, minor, patch.
     pub version: [u16; 3],
+}
+
+/// The beginning of `words`, whole characters in at most `bytes_max` bytes.
+fn cut(words: &str, bytes_max: usize) -> &str {
+    let mut end = words.len().min(bytes_max);
+    while !words.is_char_boundary(end) {
+        end -= 1;
+    }
+    words.get(..end).unwrap_or_default()
 }

@@ -102,11 +102,11 @@ impl Replica {
             if votes.votes().all(|vote| vote.digest == proposed.digest) {
                 continue;
             }
-            let senders = self.cluster.replicas().filter(|sender| *sender != self.id);
-            let signed = senders.filter_map(|sender| slot.vote_of(sender, commit));
-            differing.extend(signed.filter(|signed| {
-                digest_of(signed).is_some_and(|digest| digest != proposed.digest)
-            }));
+            let others = self.cluster.replicas().filter(|sender| *sender != self.id);
+            let differ = |sender: &ReplicaId| {
+                votes.of(*sender).is_some_and(|(vote, _)| vote.digest != proposed.digest)
+            };
+            differing.extend(others.filter(differ).filter_map(|it| slot.vote_of(it, commit)));
         }
         let stable = self.window.stable();
         let proposal = accepted.signed.clone();
@@ -279,12 +279,5 @@ impl Replica {
 fn keep_all(signatures: &Signatures, statement: &Statement, kept: &mut Vec<Signed>) {
     for (sender, signature) in signatures.iter() {
         kept.push(Signed { sender, statement: statement.clone(), signature: *signature });
-    }
-}
-
-fn digest_of(signed: &Signed) -> Option<crate::types::Digest> {
-    match &signed.statement {
-        Statement::Prepare(vote) | Statement::Commit(vote) => Some(vote.digest),
-        _ => None,
     }
 }

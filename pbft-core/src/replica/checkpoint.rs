@@ -43,7 +43,7 @@ impl Checkpoints {
         }
     }
 
-    fn of(&self, sender: ReplicaId, sequence: Sequence) -> Option<&(Digest, Signature)> {
+    pub(super) fn of(&self, sender: ReplicaId, sequence: Sequence) -> Option<&(Digest, Signature)> {
         self.heard.get(&sender)?.get(&sequence)
     }
 
@@ -239,6 +239,7 @@ impl Replica {
         self.next_proposal = self.next_proposal.max(stable.next());
         self.settle(out);
         self.retire();
+        self.reinstate(out);
         self.catch_up(now.instant, out);
     }
 

@@ -3,6 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use bincode::{Decode, Encode};
+
 use super::view::ViewEntered;
 use crate::certificate::{PreparedCertificate, StableProof};
 use crate::evidence::{Evidence, Subject};
@@ -151,12 +153,21 @@ pub enum Action {
     ViewEntered(ViewEntered),
     /// A peer is caught: keep the evidence and report it.
     Accuse(Evidence),
+    /// The store was lost; from the view after this one on the replica promises again.
+    Reinstated {
+        /// The last view of which it says nothing.
+        through: View,
+    },
+    /// Somebody else says things with this replica's key, of which this is one: it promises nothing more. Tell
+    /// people.
+    Impersonated(Subject),
     /// This replica must not go on. Nothing is said or executed after this.
     Halt(Halt),
 }
 
-/// What must survive a crash before it may be acted on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What must survive a crash before it may be acted on. Stored with [`crate::wire::encode_stored`]: the order
+/// of the variants is part of the format, new ones go to the end.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Record {
     /// A slot is prepared; durable before the Commit is said.
     Prepared {
@@ -178,6 +189,15 @@ pub enum Record {
     },
     /// A checkpoint is stable; durable before any vote for a slot that it admits by two windows.
     Stable(StableProof),
+    /// What was promised before is not known: the first record of a store that replaces a lost one. Until
+    /// [`Record::Reinstated`] the replica promises nothing.
+    Lost,
+    /// The loss is over: nothing said from now on can contradict what was forgotten. Durable before anything
+    /// is.
+    Reinstated {
+        /// Nothing is said of views up to this one.
+        through: View,
+    },
 }
 
 /// Where actions are put, in order.
@@ -219,6 +239,8 @@ pub enum Reason {
     TooSoon,
     /// It is the own status coming back.
     Own,
+    /// It bears the own key and is not this replica's: see [`Action::Impersonated`].
+    OwnKey,
     /// The alarm was early or the timer is gone.
     NotDue,
     /// A report that matches nothing asked for: a defect of the host.

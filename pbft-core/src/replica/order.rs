@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{
-    Action, Batch, Misbehavior, Outbox, Place, Reason, Record, Replica, Sequence, Signed, Standing,
+    Action, Batch, Misbehavior, Outbox, Place, Reason, Record, Replica, Sequence, Signed,
     Statement, Time, To, Verdict, View, Vote, WriteId,
 };
 use crate::certificate::{CommitCertificate, PreparedCertificate};
@@ -61,7 +61,7 @@ impl Replica {
     /// The primary proposes at once when idle; while enough slots are in flight, requests wait and form
     /// the next batch. It stops at its own h + L.
     pub(super) fn propose(&mut self, wall: WallTime, out: &mut Outbox) {
-        if !self.is_primary() || self.is_changing() || self.standing != Standing::Voting {
+        if !self.is_primary() || self.is_changing() || !self.may_promise_in(self.views.active) {
             return;
         }
         while self.may_propose() {

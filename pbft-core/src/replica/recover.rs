@@ -5,8 +5,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{
-    Batch, Cluster, Limits, Outbox, Place, Record, Replica, ReplicaId, Sequence, Signed, Statement,
-    View, Vote,
+    Batch, Cluster, Limits, Outbox, Place, Record, Replica, ReplicaId, Sequence, Signed, Standing,
+    Statement, View, Vote,
 };
 use crate::certificate::{PreparedCertificate, StableProof};
 use crate::limits::ConfigError;
@@ -70,6 +70,11 @@ impl Replica {
                         raise(&mut proven, change.change.stable.clone());
                     }
                     newest = Some((new_view, signature));
+                }
+                Record::Lost => replica.standing = Standing::NonVoting,
+                Record::Reinstated { through } => {
+                    replica.standing = Standing::Voting;
+                    replica.amnesia.silent_through = Some(through);
                 }
             }
         }
@@ -161,22 +166,15 @@ impl Replica {
     /// the ViewChange it left its view with, and the Commits of what it prepared.
     pub(super) fn speak_again(&mut self, out: &mut Outbox) {
         let after = self.journal.last();
-        if self.is_changing() {
-            if let Some(change) = self.views.own.clone() {
-                self.say(after, Statement::ViewChange(change), None, out);
-            }
+        if self.say_change(after, out) {
             return;
         }
-        let unsaid = |slot: &crate::window::Slot| slot.commits.of(self.id).is_none();
-        let slots = self.window.slots().filter(|(_, slot)| unsaid(slot));
-        let prepared = slots.filter_map(|(_, slot)| slot.prepared.as_ref());
-        let mine: Vec<Vote> = { prepared }
-            .map(|prepared| prepared.vote)
-            .filter(|vote| vote.view == self.views.active)
-            .collect();
-        for vote in mine {
-            self.say(after, Statement::Commit(vote), None, out);
-        }
+        let unsaid = |vote: &Vote| {
+            let slot = self.window.slot(vote.sequence);
+            slot.is_none_or(|slot| slot.commits.of(self.id).is_none())
+        };
+        let mine: Vec<Vote> = self.prepared_votes().into_iter().filter(unsaid).collect();
+        self.say_commits(after, mine, out);
     }
 
     /// Says again what the journal implies was said: the same Commits, ViewChange, NewView, Checkpoints.
@@ -188,22 +186,36 @@ impl Replica {
         if let Some(new_view) = self.views.unsigned.take() {
             self.say(none, Statement::NewView(new_view), None, out);
         }
-        if self.is_changing() {
-            if let Some(change) = self.views.own.clone() {
-                self.say(none, Statement::ViewChange(change), None, out);
-            }
+        if self.say_change(none, out) {
             return;
         }
         self.say_carried(out);
-        let prepared: Vec<Vote> = self
-            .window
-            .slots()
-            .filter_map(|(_, slot)| slot.prepared.as_ref())
-            .map(|prepared| prepared.vote)
-            .filter(|vote| vote.view == self.views.active)
-            .collect();
-        for vote in prepared {
-            self.say(none, Statement::Commit(vote), None, out);
+        let prepared = self.prepared_votes();
+        self.say_commits(none, prepared, out);
+    }
+
+    /// Between views there is nothing to say but the own ViewChange.
+    fn say_change(&mut self, after: WriteId, out: &mut Outbox) -> bool {
+        if !self.is_changing() {
+            return false;
+        }
+        if let Some(change) = self.views.own.clone() {
+            self.say(after, Statement::ViewChange(change), None, out);
+        }
+        true
+    }
+
+    /// What is prepared in the active view.
+    fn prepared_votes(&self) -> Vec<Vote> {
+        let slots = self.window.slots();
+        let prepared = slots.filter_map(|(_, slot)| slot.prepared.as_ref());
+        let votes = prepared.map(|prepared| prepared.vote);
+        votes.filter(|vote| vote.view == self.views.active).collect()
+    }
+
+    fn say_commits(&mut self, after: WriteId, votes: Vec<Vote>, out: &mut Outbox) {
+        for vote in votes {
+            self.say(after, Statement::Commit(vote), None, out);
         }
     }
 }

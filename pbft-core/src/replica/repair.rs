@@ -86,6 +86,8 @@ impl Replica {
             checkpoints: self.checkpoints.senders(stable.plus(constants.checkpoint_interval)),
             view_changes: self.view_changes_held(),
             slots,
+            asks: self.asks(),
+            answers: self.amnesia.askers.iter().map(|(peer, asked)| (*peer, *asked)).collect(),
         }
     }
 
@@ -98,6 +100,7 @@ impl Replica {
         status: &Status,
         out: &mut Outbox,
     ) -> Verdict {
+        self.hear_answer(peer, status, out);
         if status.view == self.views.active {
             self.hear_of_pace(now, peer, status.slow_primary, out);
         }

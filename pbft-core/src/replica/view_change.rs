@@ -50,6 +50,9 @@ impl Replica {
     /// Votes for `view`. From here on nothing of lower views is accepted but what proves itself (PITFALLS
     /// D17); what is decided goes on being executed.
     pub(super) fn leave_for(&mut self, now: Time, view: View, cause: Cause, out: &mut Outbox) {
+        // Of the views that a lost store may have been about nothing is said: the vote goes to the next.
+        let silent = self.amnesia.silent_through.and_then(View::next).unwrap_or_default();
+        let view = view.max(silent);
         if self.standing != Standing::Voting || view <= self.views.voted || view > View::MAX {
             return;
         }
@@ -172,7 +175,7 @@ impl Replica {
     /// Says NewView once Q ViewChanges are here for which every certified body is at hand.
     pub(super) fn start_view(&mut self, now: Time, out: &mut Outbox) {
         let view = self.views.voted;
-        let mine = self.cluster.primary(view) == self.id && self.standing == Standing::Voting;
+        let mine = self.cluster.primary(view) == self.id && self.may_promise_in(view);
         if !self.is_changing() || !mine || self.views.started >= view {
             return;
         }

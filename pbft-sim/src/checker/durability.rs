@@ -72,6 +72,10 @@ impl Checker for Durability {
             Observation::Unsound { replica } | Observation::Upset { replica } => {
                 self.faulty.insert(*replica);
             }
+            // It votes again once what it forgot is in the states of others.
+            Observation::Reinstated { replica } => {
+                self.faulty.remove(replica);
+            }
             Observation::Operation { entry, .. } => {
                 let key = (entry.client, entry.number);
                 self.executed.entry(key).or_insert(entry.sequence);

@@ -121,7 +121,7 @@ impl Simulation {
     }
 
     fn lose_syncs(&mut self, replica: ReplicaId) {
-        if !self.is_spare(replica) {
+        if !self.is_fit_for_damage(replica) {
             return;
         }
         self.network.faults.lying_disks += 1;
@@ -133,8 +133,13 @@ impl Simulation {
         self.schedule(length, Event::Fails { replica });
     }
 
+    /// One after the other: whoever is still getting over a loss has nothing more to lose.
+    fn is_fit_for_damage(&mut self, replica: ReplicaId) -> bool {
+        self.is_spare(replica) && self.node_mut(replica).is_some_and(|node| !node.is_unsound())
+    }
+
     fn damage(&mut self, replica: ReplicaId, damage: Damage) -> bool {
-        if !self.is_spare(replica) {
+        if !self.is_fit_for_damage(replica) {
             return false;
         }
         self.doubt(replica);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pbft_core::archive::{Archive, Snapshot};
-use pbft_core::replica::{Input, Record, RecoverError, Replica, Standing};
+use pbft_core::replica::{Input, Record, Replica, Standing};
 use pbft_core::signed::Cache;
 use pbft_core::state::ReplicatedState;
 use pbft_core::types::{Sequence, WriteId};
@@ -120,16 +120,6 @@ impl Node {
         }
     }
 
-    /// The replica that comes up from what the disk holds.
-    fn recover(&self) -> Result<Replica, RecoverError> {
-        let (cluster, limits) = (Arc::clone(&self.cluster), self.limits.clone());
-        let contents = self.disk.contents();
-        if contents.lost {
-            return Ok(Replica::with_lost_store(self.id, cluster, limits)?);
-        }
-        Replica::recover(self.id, cluster, limits, contents.journal.clone())
-    }
-
     /// Starts again from what is durable: the journal, and the last stable snapshot.
     pub(crate) fn restart(&mut self, now: u64, fx: &mut Vec<Effect>) {
         let replica = self.id;
@@ -144,7 +134,9 @@ impl Node {
         self.alarm = None;
         self.cache = Cache::default();
         drain(&self.seen);
-        match self.recover() {
+        let (cluster, limits) = (Arc::clone(&self.cluster), self.limits.clone());
+        let journal = self.disk.contents().journal.clone();
+        match Replica::recover(self.id, cluster, limits, journal) {
             Ok(replica) => self.replica = replica,
             Err(error) => {
                 let error = error.to_string();
@@ -157,7 +149,7 @@ impl Node {
             replica,
             journal: contents.journal.clone(),
             snapshots: contents.snapshots.keys().copied().collect(),
-            lost: contents.lost,
+            lost: matches!(contents.journal.as_slice(), [Record::Lost]),
         }));
         fx.push(Effect::Observe(Observation::Restarted { replica }));
         let application = self.workload.make(Arc::clone(&self.seen), Arc::clone(&self.upset));

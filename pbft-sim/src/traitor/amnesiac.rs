@@ -1,44 +1,15 @@
 //! Honest code that forgets a part of its journal now and then.
 
-use std::time::Duration;
-
 use pbft_core::hook::Deed;
-use pbft_core::replica::{Input, Record};
-use pbft_core::types::{Instant, ReplicaId};
+use pbft_core::replica::Record;
 
-use super::spec::{Settings, SpecError};
-use super::{Behaviour, World};
+use super::World;
+use super::beat::OnBeat;
 
-pub(super) struct Amnesiac {
-    every: Duration,
-    next: Option<Instant>,
-}
+pub(super) struct Amnesiac;
 
-impl Amnesiac {
-    pub(super) fn new(settings: &mut Settings) -> Result<Amnesiac, SpecError> {
-        let every = Duration::from_millis(settings.number("every_ms", 700)?.max(1));
-        Ok(Amnesiac { every, next: None })
-    }
-}
-
-impl Behaviour for Amnesiac {
-    fn hear(
-        &mut self,
-        world: &mut World<'_>,
-        _: Option<ReplicaId>,
-        input: Input,
-        inputs: &mut Vec<Input>,
-    ) {
-        self.next.get_or_insert(world.now().after(self.every));
-        inputs.push(input);
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.next
-    }
-
-    fn wake(&mut self, world: &mut World<'_>) {
-        self.next = Some(world.now().after(self.every));
+impl OnBeat for Amnesiac {
+    fn beat(&mut self, world: &mut World<'_>) {
         // Before the first stable checkpoint there is no snapshot to start from.
         if world.notes.stable.is_none() {
             return;

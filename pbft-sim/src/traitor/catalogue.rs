@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use super::spec::{Settings, SpecError};
 use super::{Behaviour, Kit};
 use super::{
-    amnesiac::Amnesiac, body_swapper::BodySwapper, censor::Censor, checkpoint_liar::CheckpointLiar,
-    double_voter::DoubleVoter, equivocating_backup::EquivocatingBackup,
-    equivocating_primary::EquivocatingPrimary, flooder::Flooder, forging_primary::ForgingPrimary,
-    framer::Framer, garbage_sender::GarbageSender, hole_maker::HoleMaker, nv_partial::NvPartial,
+    amnesiac::Amnesiac, beat::Beating, body_swapper::BodySwapper, censor::Censor,
+    checkpoint_liar::CheckpointLiar, double_voter::DoubleVoter,
+    equivocating_backup::EquivocatingBackup, equivocating_primary::EquivocatingPrimary,
+    flooder::Flooder, forging_primary::ForgingPrimary, framer::Framer,
+    garbage_sender::GarbageSender, hole_maker::HoleMaker, nv_partial::NvPartial,
     nv_rewriter::NvRewriter, nv_staller::NvStaller, one_per_timeout::OnePerTimeout,
     poisoned_donor::PoisonedDonor, premature_committer::PrematureCommitter, read_liar::ReadLiar,
     replaying_primary::ReplayingPrimary, reply_liar::ReplyLiar, selective_sender::SelectiveSender,
@@ -96,7 +97,7 @@ static ENTRIES: [Entry; 34] = [
     ),
     plain::<StaleViewVoter>("stale_view_voter", "votes in old views and in views to come"),
     made("vc_spammer", "votes for ever higher views (every_ms)", |_, settings| {
-        Ok(Box::new(VcSpammer::new(settings)?))
+        Ok(Box::new(Beating::new(settings, 20, VcSpammer::default())?))
     }),
     provoking::<VcLiarOmits>("vc_liar_omits", "leaves its certificates out of its view-change"),
     provoking::<VcLiarForges>("vc_liar_forges", "puts forged certificates into its view-change"),
@@ -118,19 +119,20 @@ static ENTRIES: [Entry; 34] = [
     plain::<ReplyLiar>("reply_liar", "tells clients wrong results"),
     plain::<ReadLiar>("read_liar", "answers clients from an older state"),
     made("amnesiac", "forgets part of its journal now and then (every_ms)", |_, settings| {
-        Ok(Box::new(Amnesiac::new(settings)?))
+        Ok(Box::new(Beating::new(settings, 700, Amnesiac)?))
     }),
     made("flooder", "valid signed junk, as fast as it may (every_ms, burst)", |_, settings| {
-        Ok(Box::new(Flooder::new(settings)?))
+        let flooder = Flooder::new(settings)?;
+        Ok(Box::new(Beating::new(settings, 10, flooder)?))
     }),
     made("garbage_sender", "bytes that are no message (every_ms)", |_, settings| {
-        Ok(Box::new(GarbageSender::new(settings)?))
+        Ok(Box::new(Beating::new(settings, 5, GarbageSender)?))
     }),
     made("sig_edge", "signatures at the edge, and of other kinds and clusters", |kit, _| {
         Ok(Box::new(SigEdge::new(kit)))
     }),
     made("framer", "tries to have honest replicas convicted (every_ms)", |_, settings| {
-        Ok(Box::new(Framer::new(settings)?))
+        Ok(Box::new(Beating::new(settings, 10, Framer)?))
     }),
     plain::<TwoFacedMutator>(
         "two_faced_mutator",

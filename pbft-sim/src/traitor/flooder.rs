@@ -1,25 +1,19 @@
 //! Sends valid signed junk as fast as it may: votes for slots to come, checkpoints, statuses, fetches.
 
 use pbft_core::message::{BodyName, Checkpoint, Fetch, Held, ReplicaSet, Statement, Status, Vote};
-use pbft_core::replica::Input;
-use pbft_core::types::{Instant, ReplicaId, Sequence, View};
+use pbft_core::types::Sequence;
 
+use super::World;
+use super::beat::OnBeat;
 use super::spec::{Settings, SpecError};
-use super::{Behaviour, World};
 
 pub(super) struct Flooder {
-    every_micros: u64,
     burst: u64,
-    next: Option<Instant>,
 }
 
 impl Flooder {
     pub(super) fn new(settings: &mut Settings) -> Result<Flooder, SpecError> {
-        Ok(Flooder {
-            every_micros: settings.number("every_ms", 10)?.max(1).saturating_mul(1000),
-            burst: settings.number("burst", 20)?,
-            next: None,
-        })
+        Ok(Flooder { burst: settings.number("burst", 20)? })
     }
 
     fn junk(world: &mut World<'_>) -> Statement {
@@ -45,16 +39,7 @@ impl Flooder {
                     prepares: ReplicaSet::default(),
                     commits: ReplicaSet::default(),
                 });
-                Statement::Status(Status {
-                    view: View(0),
-                    voted_view: View(0),
-                    slow_primary: false,
-                    stable: Sequence(0),
-                    executed: Sequence(0),
-                    checkpoints: ReplicaSet::default(),
-                    view_changes: Vec::new(),
-                    slots: slots.collect(),
-                })
+                Statement::Status(Status { slots: slots.collect(), ..Status::default() })
             }
             _ => Statement::Fetch(Fetch {
                 bodies: (0..16)
@@ -65,24 +50,8 @@ impl Flooder {
     }
 }
 
-impl Behaviour for Flooder {
-    fn hear(
-        &mut self,
-        world: &mut World<'_>,
-        _: Option<ReplicaId>,
-        input: Input,
-        inputs: &mut Vec<Input>,
-    ) {
-        self.next.get_or_insert(world.now());
-        inputs.push(input);
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.next
-    }
-
-    fn wake(&mut self, world: &mut World<'_>) {
-        self.next = Some(Instant(world.now().0.saturating_add(self.every_micros)));
+impl OnBeat for Flooder {
+    fn beat(&mut self, world: &mut World<'_>) {
         for _ in 0..self.burst {
             let junk = Self::junk(world);
             world.tell_others(&junk, None);

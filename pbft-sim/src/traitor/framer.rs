@@ -5,24 +5,13 @@ use std::sync::Arc;
 
 use pbft_core::evidence::Evidence;
 use pbft_core::message::{Message, Signed, Vote};
-use pbft_core::replica::{Input, To};
-use pbft_core::types::{Instant, ReplicaId};
+use pbft_core::replica::To;
 
-use super::spec::{Settings, SpecError};
+use super::World;
+use super::beat::OnBeat;
 use super::world::{flip, revote, vote_in};
-use super::{Behaviour, World};
 
-pub(super) struct Framer {
-    every_micros: u64,
-    next: Option<Instant>,
-}
-
-impl Framer {
-    pub(super) fn new(settings: &mut Settings) -> Result<Framer, SpecError> {
-        let every_micros = settings.number("every_ms", 10)?.max(1).saturating_mul(1000);
-        Ok(Framer { every_micros, next: None })
-    }
-}
+pub(super) struct Framer;
 
 /// The statement with another digest under the same signature.
 fn altered(signed: &Signed) -> Option<Signed> {
@@ -31,24 +20,8 @@ fn altered(signed: &Signed) -> Option<Signed> {
     Some(Signed { statement, ..signed.clone() })
 }
 
-impl Behaviour for Framer {
-    fn hear(
-        &mut self,
-        world: &mut World<'_>,
-        _: Option<ReplicaId>,
-        input: Input,
-        inputs: &mut Vec<Input>,
-    ) {
-        self.next.get_or_insert(world.now());
-        inputs.push(input);
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.next
-    }
-
-    fn wake(&mut self, world: &mut World<'_>) {
-        self.next = Some(Instant(world.now().0.saturating_add(self.every_micros)));
+impl OnBeat for Framer {
+    fn beat(&mut self, world: &mut World<'_>) {
         let count = u64::try_from(world.notes.statements.len()).unwrap_or(0);
         let at = usize::try_from(world.random.below(count)).unwrap_or(0);
         let Some(signed) = world.notes.statements.get(at).cloned() else { return };

@@ -2,24 +2,14 @@
 
 use bytes::Bytes;
 use pbft_core::message::Message;
-use pbft_core::replica::Input;
-use pbft_core::types::{Instant, ReplicaId};
 use pbft_core::wire;
 
-use super::spec::{Settings, SpecError};
-use super::{Behaviour, World};
+use super::World;
+use super::beat::OnBeat;
 
-pub(super) struct GarbageSender {
-    every_micros: u64,
-    next: Option<Instant>,
-}
+pub(super) struct GarbageSender;
 
 impl GarbageSender {
-    pub(super) fn new(settings: &mut Settings) -> Result<GarbageSender, SpecError> {
-        let every_micros = settings.number("every_ms", 5)?.max(1).saturating_mul(1000);
-        Ok(GarbageSender { every_micros, next: None })
-    }
-
     fn garbage(world: &mut World<'_>) -> Bytes {
         let valid = world.notes.statements.back().map(|signed| Message::Statement(signed.clone()));
         let valid = valid.map_or_else(Vec::new, |message| wire::encode(&message).to_vec());
@@ -48,24 +38,8 @@ impl GarbageSender {
     }
 }
 
-impl Behaviour for GarbageSender {
-    fn hear(
-        &mut self,
-        world: &mut World<'_>,
-        _: Option<ReplicaId>,
-        input: Input,
-        inputs: &mut Vec<Input>,
-    ) {
-        self.next.get_or_insert(world.now());
-        inputs.push(input);
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.next
-    }
-
-    fn wake(&mut self, world: &mut World<'_>) {
-        self.next = Some(Instant(world.now().0.saturating_add(self.every_micros)));
+impl OnBeat for GarbageSender {
+    fn beat(&mut self, world: &mut World<'_>) {
         for to in world.others() {
             let frame = Self::garbage(world);
             world.bytes(to, frame);

@@ -16,6 +16,7 @@ use pbft_core::types::{
 };
 
 use super::partition::Partition;
+use crate::traitor::is_own_word;
 
 /// How many replicas the cluster has.
 pub(super) const REPLICAS: u32 = 4;
@@ -339,7 +340,9 @@ impl World {
                             && partition.is_none_or(|partition| partition.joins(from, index))
                     }
                 };
-                if arrives && receiver.replica.wants(flight.message.message()).is_ok() {
+                // A twin that heard of its other self would fall silent.
+                let own = is_own_word(receiver.id, &flight.message);
+                if arrives && !own && receiver.replica.wants(flight.message.message()).is_ok() {
                     self.drive(tools, index, Input::Deliver(Verified::clone(&flight.message)))?;
                 }
             }

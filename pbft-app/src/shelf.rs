@@ -1,0 +1,134 @@
+//! Where the archivist puts snapshots: on a disk if there is one, and only then is anyone told of them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant as Clock};
+
+use pbft_core::archive::{Archive, Snapshot};
+use pbft_core::pages::PageChanges;
+use pbft_core::types::{Digest, ReplicaId, Sequence};
+
+use crate::executor::Event;
+use crate::storage::{Changed, Snapshots, StorageError};
+
+/// How long to wait for space on a full disk before trying again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A snapshot on its way to the disk, and what is said once it is there.
+struct Pending {
+    snapshot: Snapshot,
+    digest: Digest,
+    /// What differs from the one before it; `None` for a state from elsewhere, which is compared as a whole.
+    changed: Option<Changed>,
+    report: Event,
+}
+
+/// The stored snapshots, and those that wait for space: no more than the window lets a replica take.
+pub(crate) struct Shelf {
+    id: ReplicaId,
+    /// `None` with memory storage.
+    snapshots: Option<Snapshots>,
+    /// The stored snapshot that the next one is compared with.
+    base: Option<Sequence>,
+    /// What has changed since the last one given here, whoever had it frozen.
+    changed: Changed,
+    waiting: VecDeque<Pending>,
+    retry: Option<Clock>,
+}
+
+impl Shelf {
+    /// A shelf over `snapshots`, for a replica that goes on from the stored one at `base`.
+    pub(crate) fn new(id: ReplicaId, snapshots: Option<Snapshots>, base: Option<Sequence>) -> Self {
+        let (changed, waiting) = (Changed::default(), VecDeque::new());
+        Shelf { id, snapshots, base, changed, waiting, retry: None }
+    }
+
+    /// These pages changed, up to a checkpoint or between two.
+    pub(crate) fn note(&mut self, sessions: &PageChanges, application: &PageChanges) {
+        if self.snapshots.is_some() {
+            self.changed.note(sessions, application);
+        }
+    }
+
+    /// Stores the archive's current snapshot, taken at a checkpoint.
+    pub(crate) fn checkpoint(&mut self, archive: &Archive, digest: Digest, report: Event) {
+        let changed = Some(std::mem::take(&mut self.changed));
+        let snapshot = archive.current().clone();
+        self.waiting.push_back(Pending { snapshot, digest, changed, report });
+    }
+
+    /// Stores a state that did not come of executing the one before.
+    pub(crate) fn install(&mut self, snapshot: Snapshot, digest: Digest, report: Event) {
+        self.changed = Changed::default();
+        self.waiting.push_back(Pending { snapshot, digest, changed: None, report });
+    }
+
+    /// When to look again.
+    pub(crate) fn deadline(&self) -> Option<Clock> {
+        self.retry
+    }
+
+    /// Stores what waits and returns what may be said now. A full disk is tried again later.
+    pub(crate) fn work(&mut self, archive: &Archive) -> Result<Vec<Event>, StorageError> {
+        let mut reports = Vec::new();
+        if self.retry.is_some_and(|due| Clock::now() < due) {
+            return Ok(reports);
+        }
+        while let Some(pending) = self.waiting.front() {
+            let outcome = match &mut self.snapshots {
+                Some(snapshots) => store(snapshots, self.base, pending, archive),
+                None => Ok(()),
+            };
+            match outcome {
+                Ok(()) => self.retry = None,
+                Err(error @ StorageError::Full { .. }) => {
+                    if self.retry.is_none() {
+                        tracing::warn!(replica = %self.id, %error, "the disk is full: no checkpoint is taken until there is space");
+                    }
+                    self.retry = Some(Clock::now() + RETRY);
+                    return Ok(reports);
+                }
+                Err(error) => return Err(error),
+            }
+            self.base = Some(pending.snapshot.sequence);
+            reports.extend(self.waiting.pop_front().map(|pending| pending.report));
+        }
+        Ok(reports)
+    }
+}
+
+fn store(
+    snapshots: &mut Snapshots,
+    base: Option<Sequence>,
+    pending: &Pending,
+    archive: &Archive,
+) -> Result<(), StorageError> {
+    let Pending { snapshot, digest, changed, .. } = pending;
+    let sequence = snapshot.sequence;
+    // Executed a second time after a restart, or given out again: it is there.
+    if snapshots.digest(sequence) == Some(*digest) {
+        return match changed {
+            Some(_) => Ok(()),
+            // Later ones were of a state that is given up.
+            None => snapshots.rewind(Some(sequence)),
+        };
+    }
+    let kept: BTreeSet<Sequence> = archive.snapshots().map(|it| it.sequence).collect();
+    match changed {
+        Some(changed) => {
+            snapshots.rewind(base)?;
+            snapshots.add(snapshot, *digest, changed, &kept)
+        }
+        None => {
+            let held =
+                |it: &&Snapshot| it.sequence < sequence && snapshots.digest(it.sequence).is_some();
+            let held = archive.snapshots().rfind(held).cloned();
+            snapshots.rewind(held.as_ref().map(|held| held.sequence))?;
+            let changed = Changed::between(&held.unwrap_or_default(), snapshot);
+            snapshots.add(snapshot, *digest, &changed, &kept)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "shelf_test.rs"]
+mod tests;

@@ -1,0 +1,271 @@
+use pbft_core::cluster::ClusterConfig;
+use pbft_core::limits::Constants;
+use pbft_core::pages::Pages;
+use pbft_core::types::PublicKey;
+
+use super::super::faulty::Faulty;
+use super::*;
+
+fn cluster() -> Cluster {
+    let config = ClusterConfig {
+        name: "test".to_owned(),
+        members: vec![PublicKey([1; 32])],
+        clients: vec![PublicKey([2; 32])],
+        constants: Constants::default(),
+        development: true,
+    };
+    Cluster::new(config).unwrap()
+}
+
+fn path() -> &'static Path {
+    Path::new("snapshots.redb")
+}
+
+fn open(medium: &Arc<Faulty>) -> Result<(Snapshots, Loaded), StorageError> {
+    Snapshots::open(path(), Arc::clone(medium) as Arc<dyn Medium>, &cluster())
+}
+
+fn empty() -> Arc<Faulty> {
+    let medium = Arc::new(Faulty::new());
+    Snapshots::create(path(), Arc::clone(&medium) as Arc<dyn Medium>).unwrap();
+    medium
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+}
+
+/// A state that changes: pages written, emptied, cut off and added.
+struct State {
+    pages: [Pages; 2],
+    snapshot: Snapshot,
+    changed: Changed,
+}
+
+impl State {
+    fn new() -> Self {
+        State {
+            pages: [Pages::new(), Pages::new()],
+            snapshot: Snapshot::default(),
+            changed: Changed::default(),
+        }
+    }
+
+    fn change(&mut self, random: &mut Random) {
+        for pages in &mut self.pages {
+            for _ in 0..random.below(4) {
+                let number = random.below(20);
+                let length = random.below(3) * 40;
+                let byte = u8::try_from(random.below(250)).unwrap();
+                pages.write(number, Bytes::from(vec![byte; length])).unwrap();
+            }
+            if random.below(5) == 0 {
+                pages.truncate(random.below(20));
+            }
+        }
+    }
+
+    /// Takes the changes in, as for a checkpoint or a report.
+    fn freeze(&mut self, sequence: u64) {
+        let [sessions, application] = self.pages.each_mut().map(Pages::take_changes);
+        self.changed.note(&sessions, &application);
+        self.snapshot.sequence = Sequence(sequence);
+        self.snapshot.sessions.apply(sessions);
+        self.snapshot.application.apply(application);
+    }
+}
+
+fn digests(snapshots: &[Snapshot]) -> Vec<(Sequence, Digest)> {
+    let cluster = cluster();
+    snapshots.iter().map(|it| (it.sequence, it.digest(&cluster))).collect()
+}
+
+/// The versions that the kept snapshots need, counted page by page: of each page those that differ.
+fn needed(kept: &[Snapshot]) -> usize {
+    let mut needed = 0;
+    for tree in TREES {
+        for number in 0..64 {
+            let mut before = Bytes::new();
+            for snapshot in kept {
+                let page = snapshot.tree(tree).page(number);
+                needed += usize::from(page != before);
+                before = page;
+            }
+        }
+    }
+    needed
+}
+
+#[test]
+fn kept_snapshots_come_back_as_they_were_and_nothing_else_stays() {
+    let cluster = cluster();
+    for seed in 1..16 {
+        let mut random = Random(seed * 0x9e37_79b9);
+        let medium = empty();
+        let (mut snapshots, _) = open(&medium).unwrap();
+        let mut state = State::new();
+        let mut kept: Vec<Snapshot> = Vec::new();
+        for step in 1..40 {
+            state.change(&mut random);
+            if random.below(3) == 0 {
+                // A report between two checkpoints: what it takes in belongs to the next one too.
+                state.freeze(step * 10 - 5);
+                state.change(&mut random);
+            }
+            state.freeze(step * 10);
+            while kept.len() > 1 + random.below(3) {
+                kept.remove(random.below(kept.len()));
+            }
+            kept.push(state.snapshot.clone());
+            let wanted = kept.iter().map(|it| it.sequence).collect();
+            let digest = state.snapshot.digest(&cluster);
+            let changed = std::mem::take(&mut state.changed);
+            snapshots.add(&state.snapshot, digest, &changed, &wanted).unwrap();
+            if random.below(6) == 0 {
+                // Back to an earlier one, as after a transfer, and on from there.
+                let back = random.below(kept.len());
+                kept.truncate(back + 1);
+                snapshots.rewind(Some(kept[back].sequence)).unwrap();
+                state.snapshot = kept[back].clone();
+                state.pages = TREES.map(|tree| kept[back].tree(tree).to_pages());
+            }
+            if random.below(4) == 0 {
+                drop(snapshots);
+                let (opened, loaded) = open(&medium).unwrap();
+                snapshots = opened;
+                assert_eq!(digests(&loaded), digests(&kept), "seed {seed} step {step}");
+            }
+            // A page written again with the same bytes is a version of its own; so not fewer, and never more
+            // than were written.
+            let versions = snapshots.versions().unwrap();
+            assert!(versions >= needed(&kept), "seed {seed} step {step}");
+        }
+        // Once only one is left nothing but its own pages is.
+        let last = state.snapshot.clone();
+        state.snapshot.sequence = Sequence(1000);
+        let only = [Sequence(1000)].into();
+        let digest = state.snapshot.digest(&cluster);
+        snapshots.add(&state.snapshot, digest, &Changed::default(), &only).unwrap();
+        let pages = needed(&[last]);
+        assert_eq!(snapshots.versions().unwrap(), pages, "seed {seed}: all others are reclaimed");
+    }
+}
+
+#[test]
+fn a_transferred_state_is_stored_by_what_differs() {
+    let cluster = cluster();
+    let (medium, mut random) = (empty(), Random(5));
+    let (mut snapshots, _) = open(&medium).unwrap();
+    let (mut own, mut other) = (State::new(), State::new());
+    own.change(&mut random);
+    own.freeze(10);
+    let all = Changed::between(&Snapshot::default(), &own.snapshot);
+    let kept = [Sequence(10), Sequence(30)].into();
+    snapshots.add(&own.snapshot, own.snapshot.digest(&cluster), &all, &kept).unwrap();
+    for _ in 0..10 {
+        other.change(&mut random);
+    }
+    other.freeze(30);
+    let changed = Changed::between(&own.snapshot, &other.snapshot);
+    snapshots.add(&other.snapshot, other.snapshot.digest(&cluster), &changed, &kept).unwrap();
+    drop(snapshots);
+    let (_, loaded) = open(&medium).unwrap();
+    assert_eq!(digests(&loaded), digests(&[own.snapshot, other.snapshot]));
+}
+
+fn stored() -> (Arc<Faulty>, Vec<(Sequence, Digest)>) {
+    let cluster = cluster();
+    let (medium, mut random, mut state) = (empty(), Random(9), State::new());
+    let (mut snapshots, _) = open(&medium).unwrap();
+    for step in 1..4 {
+        state.change(&mut random);
+        state.freeze(step * 10);
+        let changed = std::mem::take(&mut state.changed);
+        let kept = [10, 20, 30].map(Sequence).into();
+        let digest = state.snapshot.digest(&cluster);
+        snapshots.add(&state.snapshot, digest, &changed, &kept).unwrap();
+    }
+    drop(snapshots);
+    let loaded = open(&medium).unwrap().1;
+    (medium, digests(&loaded))
+}
+
+fn flip(every: usize) {
+    let (medium, expected) = stored();
+    let bytes = medium.bytes();
+    let used: Vec<usize> = (0..bytes.len()).filter(|at| *at < 320 || bytes[*at] != 0).collect();
+    let mut damaged = 0;
+    for at in used.into_iter().step_by(every) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1 << (at % 8);
+        match open(&Arc::new(Faulty::with(&flipped))) {
+            // An older state is none that anybody would miss: the newer is fetched again.
+            Ok((_, loaded)) => assert!(expected.starts_with(&digests(&loaded)), "byte {at}"),
+            Err(StorageError::Damaged { .. }) => damaged += 1,
+            Err(error) => panic!("byte {at}: {error}"),
+        }
+    }
+    assert!(damaged > 20, "{damaged}");
+}
+
+#[test]
+fn h4_a_flipped_bit_gives_no_wrong_page() {
+    flip(31);
+}
+
+#[test]
+#[ignore = "every byte: cargo test --release -p pbft-app h4_every -- --ignored"]
+fn h4_every_flipped_byte_gives_no_wrong_page() {
+    flip(1);
+}
+
+#[test]
+fn h4_every_length_gives_no_wrong_page() {
+    let (medium, expected) = stored();
+    let bytes = medium.bytes();
+    for length in (0..bytes.len()).step_by(1999).chain([1, 319, 320, 321, 4096, 8192]) {
+        match open(&Arc::new(Faulty::with(&bytes[..length]))) {
+            Ok((_, loaded)) => assert_eq!(digests(&loaded), expected, "length {length}"),
+            Err(StorageError::Damaged { .. }) => {}
+            Err(error) => panic!("length {length}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn h7_a_checkpoint_that_finds_no_room_is_written_later() {
+    let cluster = cluster();
+    let (medium, mut random, mut state) = (empty(), Random(3), State::new());
+    let (mut snapshots, _) = open(&medium).unwrap();
+    let mut was_full = 0;
+    for step in 1..60 {
+        state.change(&mut random);
+        state.freeze(step * 10);
+        let changed = std::mem::take(&mut state.changed);
+        let kept = [step * 10, step * 10 - 10].map(Sequence).into();
+        let digest = state.snapshot.digest(&cluster);
+        medium.set_room(Some(random.below(40_000)));
+        match snapshots.add(&state.snapshot, digest, &changed, &kept) {
+            Ok(()) => {}
+            Err(StorageError::Full { .. }) => {
+                was_full += 1;
+                medium.set_room(None);
+                snapshots.add(&state.snapshot, digest, &changed, &kept).unwrap();
+            }
+            Err(error) => panic!("{error}"),
+        }
+        medium.set_room(None);
+    }
+    assert!(was_full > 5, "{was_full}");
+    drop(snapshots);
+    let (_, loaded) = open(&medium).unwrap();
+    assert_eq!(loaded.len(), 2);
+    assert_eq!(digests(&loaded)[1], (state.snapshot.sequence, state.snapshot.digest(&cluster)));
+}
