@@ -63,6 +63,11 @@ impl Caller {
         self.left == 0 && self.machine.unresolved() == 0
     }
 
+    /// One more request, to see that the service goes on.
+    pub(crate) fn ask_once_more(&mut self) {
+        self.left += 1;
+    }
+
     pub(crate) fn unresolved(&self) -> usize {
         self.machine.unresolved()
     }
@@ -137,7 +142,7 @@ impl Caller {
                         if to == To::All || to == To::One(replica) {
                             let to = Place::Replica(replica);
                             let frame = frame.clone();
-                            fx.push(Effect::Send { to, frame, guarded: false });
+                            fx.push(Effect::Send { to, frame, guarded: false, promise: false });
                         }
                     }
                 }

@@ -8,7 +8,7 @@ use pbft_core::certificate::StableProof;
 use pbft_core::client::ClientOutcome;
 use pbft_core::evidence::{Evidence, Subject};
 use pbft_core::message::{Batch, Message, Operations, Reply, Statement};
-use pbft_core::replica::{Halt, Misbehavior, Replica, To, ViewEntered};
+use pbft_core::replica::{Halt, Misbehavior, Record, Replica, To, ViewEntered};
 use pbft_core::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence};
 
 pub use goals::Goals;
@@ -24,7 +24,9 @@ mod at_most_once;
 mod checkpoint;
 mod client_result;
 mod commit_stability;
+mod disks;
 mod divergence;
+mod durability;
 mod equivocation;
 mod goals;
 mod justified;
@@ -32,9 +34,11 @@ mod linearizable;
 mod memory;
 mod message_count;
 mod monotone;
+mod persisted;
 mod quiet;
 mod results;
 pub(crate) mod starvation;
+mod state_digest;
 mod strict;
 mod total_order;
 mod validity;
@@ -152,6 +156,41 @@ pub enum Observation<'a> {
         /// Which.
         replica: ReplicaId,
     },
+    /// A replica stops, for a while or for good.
+    Stopped {
+        /// Which.
+        replica: ReplicaId,
+    },
+    /// A record of a replica is durable, or its disk says so.
+    Synced {
+        /// Whose.
+        replica: ReplicaId,
+        /// Which.
+        record: Record,
+    },
+    /// A snapshot of a replica is durable, or its disk says so.
+    Kept {
+        /// Whose.
+        replica: ReplicaId,
+        /// After which slot.
+        sequence: Sequence,
+    },
+    /// A replica is about to start again, and this is what its store holds.
+    Opened {
+        /// Which.
+        replica: ReplicaId,
+        /// The journal.
+        journal: Vec<Record>,
+        /// The snapshots.
+        snapshots: Vec<Sequence>,
+        /// Whether it is a new store in place of a lost one, with nothing else in it.
+        lost: bool,
+    },
+    /// The store of a replica is damaged, or keeps nothing: it counts towards f.
+    Unsound {
+        /// Whose.
+        replica: ReplicaId,
+    },
     /// A replica cannot start again, or cannot install what it fetched.
     Lost {
         /// Which.
@@ -245,6 +284,11 @@ impl Observation<'_> {
             | Observation::Halted { replica, .. }
             | Observation::Said { replica, .. }
             | Observation::Restarted { replica }
+            | Observation::Stopped { replica }
+            | Observation::Synced { replica, .. }
+            | Observation::Kept { replica, .. }
+            | Observation::Opened { replica, .. }
+            | Observation::Unsound { replica }
             | Observation::Lost { replica, .. }
             | Observation::Restoring { replica }
             | Observation::Restored { replica, .. }
@@ -315,6 +359,9 @@ impl Checkers {
             Box::new(commit_stability::CommitStability::default()),
             Box::new(justified::Justified::new(options.replicas)),
             Box::new(monotone::Monotone::default()),
+            Box::new(durability::Durability::new(options.replicas)),
+            Box::new(persisted::Persisted::new(options)),
+            Box::new(state_digest::StateDigest::default()),
             Box::new(linearizable::Linearizable::default()),
             Box::new(equivocation::Equivocation::default()),
             Box::new(accused::Accused::default()),
@@ -401,6 +448,10 @@ impl Checkers {
 
     pub(crate) fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
+    }
+
+    pub(crate) fn is_upset(&self, replica: ReplicaId) -> bool {
+        self.upset.contains(&replica)
     }
 
     pub(crate) fn traitors(&self) -> &BTreeSet<ReplicaId> {

@@ -7,6 +7,9 @@ use crate::node::Node;
 use crate::options::{MILLIS, SECONDS};
 use crate::simulation::{Event, Healed, Place, Simulation};
 
+mod disk;
+mod power;
+
 /// A single request may take so many times as long as it may take until any is executed: those before it in
 /// the order come first.
 const FAIRNESS: u64 = 2;
@@ -21,6 +24,8 @@ enum Fault {
     Skew,
     Restart,
     Upset,
+    Disk,
+    Power,
 }
 
 impl Simulation {
@@ -35,6 +40,8 @@ impl Simulation {
             (options.skews, Fault::Skew),
             (options.restarts, Fault::Restart),
             (options.upsets, Fault::Upset),
+            (options.disk.any(), Fault::Disk),
+            (options.power.has_events(), Fault::Power),
         ];
         let on: Vec<Fault> =
             classes.into_iter().filter(|(on, _)| *on).map(|(_, fault)| fault).collect();
@@ -46,6 +53,8 @@ impl Simulation {
             Fault::Skew => self.skew(),
             Fault::Restart => self.crash_for_a_while(),
             Fault::Upset => self.upset(),
+            Fault::Disk => self.disk_fault(),
+            Fault::Power => self.power_fault(),
         }
         let next = self.random.between(10, 1000) * MILLIS;
         if self.now + next < self.options.heal_at {
@@ -177,12 +186,10 @@ impl Simulation {
     /// A bit flips in the state of the one replica to which that happens in this run. It counts towards f, so
     /// only where fewer than f others are faulty.
     fn upset(&mut self) {
-        let f = self.options.replicas.saturating_sub(1) / 3;
-        let faulty = self.options.crashes.len() + self.options.traitors.len();
         let crashes = &self.options.crashes;
         let crashed = |node: &Node| crashes.iter().any(|(id, _)| *id == node.replica().id().0);
         let victim = self.nodes.iter().rev().find(|node| !node.is_traitor() && !crashed(node));
-        if let Some(victim) = victim.filter(|_| faulty < f) {
+        if let Some(victim) = victim.filter(|victim| self.is_spare(victim.replica().id())) {
             victim.upset();
             let replica = victim.replica().id();
             self.network.faults.upsets += 1;
@@ -191,13 +198,24 @@ impl Simulation {
     }
 
     fn stop(&mut self, replica: ReplicaId) {
+        self.stop_with(replica, None);
+    }
+
+    /// `survives`: whether what was on its way to the disk turns out to be there; by chance if it does not
+    /// matter.
+    pub(crate) fn stop_with(&mut self, replica: ReplicaId, survives: Option<bool>) {
         self.backlog.remove(&replica);
+        if self.node_mut(replica).is_none_or(|node| node.is_crashed()) {
+            return;
+        }
+        self.maybe_tear(replica);
         if let Some(node) = self.node_mut(replica) {
-            node.crash();
+            node.crash(survives);
             let summary = node.replica().summary();
             let between = summary.voted_view > summary.view;
             self.network.faults.restarts += 1;
             self.checkers.goals_mut().note_restart(between);
+            self.checkers.observe(&Observation::Stopped { replica });
         }
     }
 
@@ -211,6 +229,7 @@ impl Simulation {
             return;
         }
         if self.node_mut(replica).is_some_and(|node| node.is_crashed()) {
+            self.open(replica);
             self.with_crashed(replica, |node, now, fx| node.restart(now, fx));
         }
     }
@@ -228,7 +247,9 @@ impl Simulation {
                 node.slow_down(1);
                 node.set_rate(now, 1000);
                 node.set_wall(0);
+                node.disk_mut().heal();
             }
+            self.process(Event::Room { replica });
             self.wake(replica);
         }
         let timeout = |node: &Node| node.replica().summary().timeout.as_micros();
@@ -250,6 +271,7 @@ fn addressee(event: &Event) -> Option<ReplicaId> {
     match event {
         Event::Frame { to: Place::Replica(replica), .. }
         | Event::Durable { replica, .. }
+        | Event::Written { replica, .. }
         | Event::Executor { replica, .. }
         | Event::Transfer { replica, .. }
         | Event::Hook { replica, .. }

@@ -22,7 +22,9 @@
 mod caller;
 pub mod checker;
 mod course;
+pub mod crash_points;
 pub mod determinism;
+mod disk;
 pub mod generals;
 pub mod keys;
 pub mod ledger;
@@ -39,6 +41,7 @@ pub mod twins;
 mod workload;
 
 pub use checker::{Goals, Violation};
+pub use disk::{DiskFaults, Power};
 pub use network::Faults;
 pub use options::{MILLIS, Options, SECONDS};
 pub use simulation::{Place, Report, Simulation, Verdict};

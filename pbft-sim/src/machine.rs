@@ -1,29 +1,6 @@
-//! What a simulated replica runs on: a store that survives crashes, and clocks that are not right.
+//! What a simulated replica runs on besides its disk: clocks that are not right.
 
-use pbft_core::replica::Record;
-use pbft_core::types::{Instant, Sequence, WriteId};
-
-use crate::traitor::prune;
-
-/// What survives a crash: the records that were durable, kept in memory. The archive's snapshots
-/// survive with it.
-#[derive(Default)]
-pub(crate) struct Store {
-    pub(crate) durable: Vec<Record>,
-    /// Of this life, in order.
-    pub(crate) appended: Vec<(WriteId, Record)>,
-}
-
-impl Store {
-    pub(crate) fn sync(&mut self, up_to: WriteId) {
-        let synced = self.appended.iter().take_while(|(id, _)| *id <= up_to).count();
-        self.durable.extend(self.appended.drain(..synced).map(|(_, record)| record));
-    }
-
-    pub(crate) fn discard(&mut self, below: Sequence) {
-        prune(&mut self.durable, below);
-    }
-}
+use pbft_core::types::Instant;
 
 /// A replica's two clocks, which run apart from the simulation's.
 #[derive(Clone, Copy, Debug)]

@@ -40,6 +40,32 @@ pub struct Faults {
     pub slowdowns: u64,
     /// Changes of a clock's rate, and jumps of wall clocks.
     pub skews: u64,
+    /// Disks that became slow for a while.
+    pub slow_disks: u64,
+    /// Syncs that failed, and the process with them.
+    pub failed_syncs: u64,
+    /// Disks that began to keep nothing and say that they do.
+    pub lying_disks: u64,
+    /// Stores that a crash left older than what was promised, unnoticed.
+    pub older_stores: u64,
+    /// Commits torn by a crash and found as damage.
+    pub torn: u64,
+    /// Journals that rotted or were written over.
+    pub rotten_journals: u64,
+    /// The same of snapshots.
+    pub rotten_snapshots: u64,
+    /// Disks without room for a while.
+    pub full_disks: u64,
+    /// Old stores put back.
+    pub backups: u64,
+    /// Empty disks in place of the old ones.
+    pub empty_disks: u64,
+    /// Losses of power of all replicas at once.
+    pub power_losses: u64,
+    /// Series of twenty restarts.
+    pub crash_loops: u64,
+    /// Series of restarts of all replicas in turn.
+    pub rolling_restarts: u64,
     /// Bits flipped in the state of a replica. Only where asked for.
     pub upsets: u64,
 }
@@ -59,7 +85,7 @@ impl Faults {
     }
 
     /// Those that are drawn one at a time, by name.
-    pub fn counters(&mut self) -> [(&'static str, &mut u64); 10] {
+    pub fn counters(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("partitions", &mut self.partitions),
             ("asymmetric", &mut self.asymmetric),
@@ -71,6 +97,19 @@ impl Faults {
             ("pauses", &mut self.pauses),
             ("slowdowns", &mut self.slowdowns),
             ("clock changes", &mut self.skews),
+            ("slow disks", &mut self.slow_disks),
+            ("failed syncs", &mut self.failed_syncs),
+            ("disks that lost syncs", &mut self.lying_disks),
+            ("stores older than said", &mut self.older_stores),
+            ("torn commits", &mut self.torn),
+            ("rotten journals", &mut self.rotten_journals),
+            ("rotten snapshots", &mut self.rotten_snapshots),
+            ("full disks", &mut self.full_disks),
+            ("old backups", &mut self.backups),
+            ("empty disks", &mut self.empty_disks),
+            ("losses of power", &mut self.power_losses),
+            ("crash loops", &mut self.crash_loops),
+            ("rolling restarts", &mut self.rolling_restarts),
         ]
     }
 }

@@ -22,28 +22,41 @@ use pbft_core::types::{
 use pbft_core::wire;
 
 use crate::checker::Observation;
+use crate::disk::{Disk, Write};
 use crate::keys::Keys;
 use crate::ledger::{Seen, Upset, drain};
-use crate::machine::{SkewedClock, Store};
+use crate::machine::SkewedClock;
 use crate::options::{Options, SECONDS};
 use crate::random::Random;
 use crate::simulation::{Event, Place};
 use crate::workload::Workload;
 
+mod storage;
+
 /// What a node or client wants done.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// `guarded`: it is unsigned and its channel authenticates it, so a flipped bit never gets through.
+    /// `promise`: something follows from its having been said, as from all but hints and questions.
     Send {
         to: Place,
         frame: Bytes,
         guarded: bool,
+        promise: bool,
     },
     Later {
         delay: u64,
         event: Event,
     },
     Observe(Observation<'static>),
+    /// To the disk, in its place among what is sent: a crash may come before it or after it.
+    Persist {
+        id: WriteId,
+        record: Record,
+        life: u32,
+    },
+    /// The process ends at once.
+    Fails,
 }
 
 enum Command {
@@ -74,7 +87,7 @@ pub(crate) struct Node {
     transfer_alarm: Option<Instant>,
     /// A transferred state is on its way to the executor: no other transfer is begun before it is there.
     installing: bool,
-    store: Store,
+    disk: Disk,
     hook: Option<Box<dyn Hook>>,
     hook_alarm: Option<Instant>,
     random: Random,
@@ -115,7 +128,7 @@ impl Node {
             transfer: None,
             transfer_alarm: None,
             installing: false,
-            store: Store::default(),
+            disk: Disk::default(),
             cluster,
             seen,
             upset,
@@ -138,17 +151,21 @@ impl Node {
         self.hook = Some(hook);
     }
 
+    /// Whether nobody answers for what it does: a traitor, or who has forgotten and does not know.
     pub(crate) fn is_traitor(&self) -> bool {
-        self.hook.is_some()
+        self.hook.is_some() || self.disk.older
     }
 
     pub(crate) fn is_crashed(&self) -> bool {
         self.crashed
     }
 
-    pub(crate) fn crash(&mut self) {
+    /// Power is gone. `survives`: whether what was on its way to the disk turns out to be there; by chance if
+    /// it does not matter.
+    pub(crate) fn crash(&mut self, survives: Option<bool>) {
         self.crashed = true;
         self.life += 1;
+        self.disk.crash(survives, &mut self.random);
     }
 
     /// A bit flips in its memory: the next operation comes out wrong.
@@ -158,62 +175,6 @@ impl Node {
 
     pub(crate) fn life(&self) -> u32 {
         self.life
-    }
-
-    /// Starts again from what was durable: the journal, and the last stable snapshot.
-    pub(crate) fn restart(&mut self, now: u64, fx: &mut Vec<Effect>) {
-        self.crashed = false;
-        self.store.appended.clear();
-        self.executor.clear();
-        self.transfer = None;
-        self.transfer_alarm = None;
-        self.installing = false;
-        self.alarm = None;
-        self.cache = Cache::default();
-        drain(&self.seen);
-        let (cluster, limits) = (Arc::clone(&self.cluster), self.limits.clone());
-        match Replica::recover(self.id, Arc::clone(&cluster), limits, self.store.durable.clone()) {
-            Ok(replica) => self.replica = replica,
-            Err(error) => {
-                let (replica, error) = (self.id, error.to_string());
-                fx.push(Effect::Observe(Observation::Lost { replica, error }));
-                return;
-            }
-        }
-        let application = self.workload.make(Arc::clone(&self.seen), Arc::clone(&self.upset));
-        self.state = ReplicatedState::new(cluster, application);
-        fx.push(Effect::Observe(Observation::Restarted { replica: self.id }));
-        let stable = self.replica.window().stable();
-        self.archive.stable(stable, self.clock.instant(now));
-        match self.archive.latest_stable().cloned() {
-            Some(snapshot) => {
-                self.archive.resume(snapshot.clone());
-                self.install(now, &snapshot, fx);
-            }
-            None => {
-                self.archive.resume(Snapshot::default());
-                let (replica, sequence) = (self.id, Sequence(0));
-                fx.push(Effect::Observe(Observation::Restored { replica, sequence }));
-            }
-        }
-        self.started = true;
-        self.drive(now, None, Input::Start, fx);
-    }
-
-    fn install(&mut self, now: u64, snapshot: &Snapshot, fx: &mut Vec<Effect>) {
-        let (replica, sequence) = (self.id, snapshot.sequence);
-        self.installing = false;
-        match self.state.restore(snapshot) {
-            Ok(consumed) => {
-                fx.push(Effect::Observe(Observation::Restored { replica, sequence }));
-                let digest = snapshot.digest(&self.cluster);
-                self.drive(now, None, Input::Restored { sequence, digest, consumed }, fx);
-            }
-            Err(error) => {
-                let error = error.to_string();
-                fx.push(Effect::Observe(Observation::Lost { replica, error }));
-            }
-        }
     }
 
     /// Executor and disk take `times` as long from now on.
@@ -254,7 +215,8 @@ impl Node {
             match action {
                 TransferAction::Ask { to, ask } => {
                     let frame = wire::encode(&Message::Ask(ask));
-                    fx.push(Effect::Send { to: Place::Replica(to), frame, guarded: true });
+                    let to = Place::Replica(to);
+                    fx.push(Effect::Send { to, frame, guarded: true, promise: false });
                 }
                 TransferAction::Blame { donor, .. } => {
                     let replica = self.id;
@@ -347,11 +309,6 @@ impl Node {
         }
     }
 
-    pub(crate) fn on_durable(&mut self, now: u64, up_to: u64, fx: &mut Vec<Effect>) {
-        self.store.sync(WriteId(up_to));
-        self.drive(now, None, Input::Durable(WriteId(up_to)), fx);
-    }
-
     pub(crate) fn on_wake(&mut self, now: u64, fx: &mut Vec<Effect>) {
         if !self.started {
             self.started = true;
@@ -389,20 +346,16 @@ impl Node {
             }
             Command::Snapshot { sequence } => {
                 if let Ok(frozen) = self.state.freeze() {
-                    let digest = self.archive.apply(frozen);
+                    self.archive.apply(frozen);
                     self.archive.keep();
-                    let replica = self.id;
-                    fx.push(Effect::Observe(Observation::Snapshotted {
-                        replica,
-                        sequence,
-                        digest,
-                    }));
-                    self.drive(now, None, Input::Snapshotted { sequence, digest }, fx);
+                    let snapshot = self.archive.current().clone();
+                    debug_assert_eq!(snapshot.sequence, sequence);
+                    self.write(now, Write { snapshot, instead: false }, fx);
                 }
             }
             Command::Restore(snapshot) => {
                 self.archive.install((*snapshot).clone());
-                self.install(now, &snapshot, fx);
+                self.write(now, Write { snapshot: *snapshot, instead: true }, fx);
             }
             Command::Answer { client, number, digest, view } => {
                 if let Some(reply) = self.state.kept_reply(client, number, digest, view) {
@@ -531,20 +484,23 @@ impl Node {
             Deed::Act(action) => self.act(now, action, inputs, fx),
             Deed::Tell { client, message } => {
                 let frame = wire::encode(&message);
-                fx.push(Effect::Send { to: Place::Client(client), frame, guarded: true });
+                let to = Place::Client(client);
+                fx.push(Effect::Send { to, frame, guarded: true, promise: true });
             }
             Deed::Hand { to, part } => {
                 let frame = wire::encode(&Message::Part(part));
-                fx.push(Effect::Send { to: Place::Replica(to), frame, guarded: true });
+                let to = Place::Replica(to);
+                fx.push(Effect::Send { to, frame, guarded: true, promise: false });
             }
             Deed::Bytes { to, frame } => {
-                fx.push(Effect::Send { to: Place::Replica(to), frame, guarded: false });
+                let to = Place::Replica(to);
+                fx.push(Effect::Send { to, frame, guarded: false, promise: false });
             }
             Deed::Forget(records) => {
                 inputs.clear();
                 self.life += 1;
                 self.hook_alarm = None;
-                self.store.durable = records;
+                self.disk.overwrite(records);
                 self.restart(now, fx);
             }
         }
@@ -560,21 +516,18 @@ impl Node {
         let replica = self.id;
         match action {
             Action::Persist { id, record } => {
-                self.store.appended.push((id, record.clone()));
-                if let Record::Stable(proof) = record {
+                if let Record::Stable(proof) = &record {
                     self.archive.stable(proof.sequence(), self.clock.instant(now));
+                    let proof = proof.clone();
                     fx.push(Effect::Observe(Observation::Stable { replica, proof }));
                 }
-                // One disk: later writes are never durable sooner, as `Durable` is cumulative.
-                let delay = self.random.between(20, 2000) * self.slowness;
-                let event = Event::Durable { replica, up_to: id.0, life: self.life };
-                fx.push(Effect::Later { delay, event });
+                fx.push(Effect::Persist { id, record, life: self.life });
             }
             Action::Say { to, statement, batch } => {
                 let status = matches!(statement, Statement::Status(_) | Statement::Fetch(_));
                 let verified =
                     sign_message(&self.cluster, &*self.signer, replica, statement, batch);
-                self.send(to, verified.message(), fx);
+                // Shown first: a crash between two of its copies does not take back the first.
                 if let Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } =
                     verified.message()
                     && !status
@@ -582,12 +535,13 @@ impl Node {
                     let statement = signed.statement.clone();
                     fx.push(Effect::Observe(Observation::Said { replica, statement }));
                 }
+                self.send(to, verified.message(), !status, fx);
                 if !status && (to == To::All || to == To::One(replica)) {
                     inputs.push_back((None, Input::Deliver(verified)));
                 }
             }
             Action::Relay { to, message } => {
-                self.send(to, &message, fx);
+                self.send(to, &message, true, fx);
                 let message = Box::new(message);
                 fx.push(Effect::Observe(Observation::Relayed { replica, to, message }));
             }
@@ -603,7 +557,7 @@ impl Node {
                 self.perform(now, Deed::Tell { client, message }, inputs, fx);
             }
             Action::Discard { below } => {
-                self.store.discard(below);
+                self.disk.cut(below);
                 fx.push(Effect::Observe(Observation::Discarded { replica, below }));
             }
             Action::Restore { proof } => {
@@ -646,7 +600,7 @@ impl Node {
         }
     }
 
-    fn send(&self, to: To, message: &Message, fx: &mut Vec<Effect>) {
+    fn send(&self, to: To, message: &Message, promise: bool, fx: &mut Vec<Effect>) {
         let frame = wire::encode(message);
         for peer in self.cluster.replicas().filter(|peer| *peer != self.id) {
             if to == To::All || to == To::One(peer) {
@@ -657,7 +611,7 @@ impl Node {
                     fx.push(Effect::Observe(Observation::Sent { from: self.id, statement }));
                 }
                 let (to, frame) = (Place::Replica(peer), frame.clone());
-                fx.push(Effect::Send { to, frame, guarded: false });
+                fx.push(Effect::Send { to, frame, guarded: false, promise });
             }
         }
     }

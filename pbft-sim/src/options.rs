@@ -6,6 +6,7 @@ use std::time::Duration;
 use pbft_core::limits::{Constants, Limits};
 use pbft_core::types::ReplicaId;
 
+use crate::disk::{DiskFaults, Power};
 use crate::random::Random;
 use crate::traitor::{self, Spec};
 
@@ -67,6 +68,12 @@ pub struct Options {
     pub crashes: Vec<(u32, u64)>,
     /// A replica that is cut off from all others until the faults end.
     pub outage: Option<u32>,
+    /// When that happens, in microseconds.
+    pub outage_at: u64,
+    /// What is wrong with the disks.
+    pub disk: DiskFaults,
+    /// What happens to the power.
+    pub power: Power,
     /// When all faults but crashes end, in microseconds.
     pub heal_at: u64,
     /// How long after that everything may take, in microseconds.
@@ -113,6 +120,9 @@ impl Options {
             upsets: false,
             crashes: Vec::new(),
             outage: None,
+            outage_at: 100 * MILLIS,
+            disk: DiskFaults::default(),
+            power: Power::default(),
             heal_at: 0,
             liveness_bound: 60 * SECONDS,
             traitors: Vec::new(),
@@ -169,6 +179,14 @@ impl Options {
         options.restarts = random.chance(400);
         if random.chance(400) {
             options.crash_some(random);
+        }
+        // A chance of their own, so that everything else of the seed stays what it was.
+        let random = &mut Random::new(seed ^ 0xd15c_fa17);
+        if random.chance(400) {
+            options.disk = DiskFaults::draw(random);
+        }
+        if random.chance(400) {
+            options.power = Power::draw(random);
         }
         if seed % 3 == 1 {
             let traitors = draw_traitors(seed, replicas);
@@ -231,6 +249,7 @@ impl Options {
             && self.crashes.is_empty()
             && self.traitors.is_empty()
             && self.outage.is_none()
+            && self.power == Power::default()
     }
 
     /// Whether something happens to links or replicas now and then.
@@ -242,6 +261,8 @@ impl Options {
             || self.skews
             || self.restarts
             || self.upsets
+            || self.disk.any()
+            || self.power.has_events()
     }
 
     /// The bounds and time-outs of the replicas.
@@ -309,7 +330,7 @@ impl fmt::Display for Options {
             "n {}, {} clients x {} requests of up to {} operations, {} in flight; K {}, L {}, W {}, \
              batches of up to {}, {} slots in flight, {} kept below h; delay {}..{} us, slow {}, loss {}, duplication {}, \
              corruption {} per mille; partitions {}, reconnects {}, pauses {}, slowdowns {}, skews {}, \
-             restarts {}, upsets {}; crashes {:?}; outage {:?}; heal at {} ms; {}{}",
+             restarts {}, upsets {}; disks: {}; power: {}; crashes {:?}; outage {:?}; heal at {} ms; {}{}",
             self.replicas,
             self.clients,
             self.requests_per_client,
@@ -334,6 +355,8 @@ impl fmt::Display for Options {
             self.skews,
             self.restarts,
             self.upsets,
+            self.disk,
+            self.power,
             self.crashes,
             self.outage,
             self.heal_at / MILLIS,

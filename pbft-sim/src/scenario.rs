@@ -173,7 +173,7 @@ impl Stage {
             ("mend", []) => self.cut.clear(),
             ("stop", [id]) => {
                 let id = one(id)?;
-                self.node(id)?.crash();
+                self.node(id)?.crash(Some(false));
                 let place = Place::Replica(id);
                 self.wires.retain(|wire| wire.from != place && wire.to != place);
             }
@@ -281,9 +281,18 @@ impl Stage {
                     node.on_wake(now, fx);
                 }
             }),
-            Event::Durable { replica, up_to, life } => self.with(replica, |node, now, fx| {
-                if live(node, life) {
+            Event::Durable { replica, life } => self.with(replica, |node, now, fx| {
+                if live(node, life)
+                    && let Some(up_to) = node.on_commit(fx)
+                {
                     node.on_durable(now, up_to, fx);
+                }
+            }),
+            Event::Written { replica, life } => self.with(replica, |node, now, fx| {
+                if live(node, life)
+                    && let Some(write) = node.on_written(fx)
+                {
+                    node.on_kept(now, &write, fx);
                 }
             }),
             Event::Executor { replica, life } => self.with(replica, |node, now, fx| {
@@ -306,25 +315,44 @@ impl Stage {
         if let Ok(node) = self.node(id) {
             act(node, now, &mut effects);
         }
+        self.carry_out(id, effects);
+    }
+
+    fn carry_out(&mut self, id: ReplicaId, effects: Vec<Effect>) {
+        // What is said is shown before its copies are sent.
+        for effect in &effects {
+            if let Effect::Send { frame, .. } = effect
+                && let Ok(Message::Proposal { batch, .. }) = wire::decode::<Message>(frame)
+            {
+                self.names.entry(batch.digest()).or_insert_with(|| name_of(&batch));
+            }
+        }
         for effect in effects {
             match effect {
                 Effect::Send { to, frame, .. } => self.send(id, to, frame),
                 Effect::Later { delay, event } => match event {
-                    Event::Durable { .. } | Event::Executor { .. } => self.fire(event),
+                    Event::Durable { .. } | Event::Written { .. } | Event::Executor { .. } => {
+                        self.fire(event);
+                    }
                     event => {
                         self.tickets += 1;
                         self.timers.insert((self.now + delay, self.tickets), event);
                     }
                 },
                 Effect::Observe(observation) => self.note(&observation),
+                Effect::Persist { id: write, record, life } => {
+                    let mut begun = Vec::new();
+                    if let Ok(node) = self.node(id) {
+                        node.append(write, record, life, &mut begun);
+                    }
+                    self.carry_out(id, begun);
+                }
+                Effect::Fails => {}
             }
         }
     }
 
     fn send(&mut self, from: ReplicaId, to: Place, frame: Bytes) {
-        if let Ok(Message::Proposal { batch, .. }) = wire::decode::<Message>(&frame) {
-            self.names.entry(batch.digest()).or_insert_with(|| name_of(&batch));
-        }
         let cut = matches!(to, Place::Replica(to) if self.cut.contains(&(from, to)));
         if !cut && matches!(to, Place::Replica(_)) {
             self.wires.push(Wire { from: Place::Replica(from), to, frame });

@@ -10,12 +10,14 @@ use pbft_core::application::Application;
 use pbft_core::crypto::Author;
 use pbft_core::hook::Hook;
 use pbft_core::limits::ConfigError;
-use pbft_core::types::{ClientId, Digest, ReplicaId, Sequence};
+use pbft_core::replica::Record;
+use pbft_core::types::{ClientId, Digest, ReplicaId, Sequence, WriteId};
 use sha2::{Digest as _, Sha256};
 
 use crate::caller::Caller;
 use crate::checker::starvation::Starvation;
 use crate::checker::{Checkers, Goals, Observation, Violation, accountability};
+use crate::crash_points::{Kind, Points};
 use crate::keys::Keys;
 use crate::ledger::{Seen, Upset};
 use crate::network::{Faults, Network};
@@ -38,7 +40,13 @@ pub enum Place {
 #[derive(Debug)]
 pub(crate) enum Event {
     Frame { from: Place, to: Place, frame: Bytes },
-    Durable { replica: ReplicaId, up_to: u64, life: u32 },
+    Durable { replica: ReplicaId, life: u32 },
+    Written { replica: ReplicaId, life: u32 },
+    Room { replica: ReplicaId },
+    Fails { replica: ReplicaId },
+    PutBack { replica: ReplicaId },
+    Loop { replica: ReplicaId, left: u32 },
+    Roll { replica: ReplicaId },
     Executor { replica: ReplicaId, life: u32 },
     Transfer { replica: ReplicaId, life: u32 },
     Hook { replica: ReplicaId, life: u32 },
@@ -144,6 +152,11 @@ pub struct Simulation {
     /// What waits for paused replicas.
     pub(crate) backlog: BTreeMap<ReplicaId, Vec<Event>>,
     pub(crate) healed: Option<Healed>,
+    /// How the first recovery went; there is another after the loss of power at the end.
+    recovery: Option<(Option<u64>, u64)>,
+    /// Everything was done and power went once more: whom that concerned, and what they had executed.
+    pub(crate) reached: Option<Sequence>,
+    points: Option<Points>,
 }
 
 /// What an application's author wants to hold at the end of a run.
@@ -201,6 +214,9 @@ impl Simulation {
             processed: 0,
             backlog: BTreeMap::new(),
             healed: None,
+            recovery: None,
+            reached: None,
+            points: None,
             options,
         };
         simulation.schedule_course();
@@ -237,6 +253,13 @@ impl Simulation {
         self
     }
 
+    /// Counts the points at which a replica can crash, or has one crash at one of them.
+    #[must_use]
+    pub(crate) fn with_points(mut self, points: Points) -> Self {
+        self.points = Some(points);
+        self
+    }
+
     /// At the end, `check` looks at the application of every correct replica that is up, and at how many
     /// requests were committed.
     #[must_use]
@@ -259,7 +282,7 @@ impl Simulation {
             self.schedule(at, Event::Crash { replica: ReplicaId(replica) });
         }
         if let Some(replica) = self.options.outage {
-            self.schedule(100 * MILLIS, Event::Outage { replica: ReplicaId(replica) });
+            self.schedule(self.options.outage_at, Event::Outage { replica: ReplicaId(replica) });
         }
         if self.options.has_events() {
             let at = self.random.between(10, 1000) * MILLIS;
@@ -275,19 +298,29 @@ impl Simulation {
     }
 
     /// Runs to the end.
-    pub fn run(mut self) -> Report {
+    pub fn run(self) -> Report {
+        self.run_through().0
+    }
+
+    /// Runs to the end and says which points were reached, if they were counted.
+    pub(crate) fn run_through(mut self) -> (Report, Points) {
         let end = self.options.heal_at.saturating_add(self.options.liveness_bound);
         let verdict = loop {
             if let Some(violation) = self.checkers.violation() {
                 break Verdict::Violated(violation.clone());
             }
             if self.is_done() {
+                if self.options.power.at_end && self.reached.is_none() {
+                    self.lose_power_at_the_end();
+                    continue;
+                }
                 break self.finish();
             }
             let Some(Reverse((at, ticket))) = self.queue.pop() else {
                 break Verdict::NoProgress("nothing is left to happen".to_owned());
             };
             self.now = at;
+            let end = if self.reached.is_some() { end + self.options.liveness_bound } else { end };
             if at > end {
                 break self.give_up();
             }
@@ -300,9 +333,9 @@ impl Simulation {
             }
         };
         let (verdict, convicted) = self.hold_to_account(verdict);
-        let healed = self.healed;
+        self.note_recovery();
         let executed = self.nodes.iter().map(Node::executed).max();
-        Report {
+        let report = Report {
             verdict,
             trace: Digest(self.trace.finalize().into()),
             events: self.processed,
@@ -312,10 +345,19 @@ impl Simulation {
             evidence: self.checkers.evidence(),
             convicted,
             faults: self.network.faults,
-            first_progress: healed.and_then(|healed| healed.progress.map(|at| at - healed.at)),
-            recovered: healed.map(|healed| self.now - healed.at),
+            first_progress: self.recovery.and_then(|(progress, _)| progress),
+            recovered: self.recovery.map(|(_, recovered)| recovered),
             goals: self.checkers.goals(),
-        }
+        };
+        (report, self.points.unwrap_or_default())
+    }
+
+    pub(crate) fn note_recovery(&mut self) {
+        let now = self.now;
+        let recovery = self
+            .healed
+            .map(|healed| (healed.progress.map(|progress| progress - healed.at), now - healed.at));
+        self.recovery = self.recovery.or(recovery);
     }
 
     /// With more than f traitors agreement may break; then whoever broke it must be known.
@@ -339,6 +381,7 @@ impl Simulation {
         let first = live.next();
         self.healed.is_some()
             && self.callers.iter().all(Caller::is_done)
+            && first >= self.reached
             && live.all(|executed| Some(executed) == first)
     }
 
@@ -417,9 +460,15 @@ impl Simulation {
                 self.on_frame(from, to, &frame);
             }
             Event::Frame { .. } => {}
-            Event::Durable { replica, up_to, life } => {
-                self.with_life(replica, life, |node, now, fx| node.on_durable(now, up_to, fx));
+            Event::Durable { replica, life } => self.on_durable(replica, life),
+            Event::Written { replica, life } => self.on_written(replica, life),
+            Event::Room { replica } => {
+                self.with_crashed(replica, |node, _, fx| node.on_room(fx));
             }
+            Event::Fails { replica } => self.fail(replica),
+            Event::PutBack { replica } => self.put_back(replica),
+            Event::Loop { replica, left } => self.crash_again(replica, left),
+            Event::Roll { replica } => self.roll(replica),
             Event::Executor { replica, life } => {
                 self.with_life(replica, life, |node, now, fx| node.on_executor(now, fx));
             }
@@ -440,8 +489,9 @@ impl Simulation {
             }
             Event::Crash { replica } => {
                 if let Some(node) = self.node_mut(replica) {
-                    node.crash();
+                    node.crash(None);
                     self.network.faults.crashes += 1;
+                    self.checkers.observe(&Observation::Stopped { replica });
                 }
             }
             Event::Restart { replica } => self.restart(replica),
@@ -510,7 +560,7 @@ impl Simulation {
         act(node, now, &mut effects);
         self.carry_out(Place::Replica(replica), effects);
         let node = usize::try_from(replica.0).ok().and_then(|index| self.nodes.get(index));
-        if let Some(node) = node {
+        if let Some(node) = node.filter(|node| !node.is_crashed()) {
             self.checkers.observe(&Observation::Stepped { replica: node.replica() });
         }
     }
@@ -530,10 +580,103 @@ impl Simulation {
         self.carry_out(Place::Client(client), effects);
     }
 
+    /// A commit ends: the disk first, then whoever waits for it.
+    fn on_durable(&mut self, replica: ReplicaId, life: u32) {
+        if !self.is_alive(replica, life) {
+            return;
+        }
+        let point = self.reach(replica, Kind::Commit);
+        if point == Some(false) {
+            return self.spring(replica, Kind::Commit);
+        }
+        let mut up_to = None;
+        self.with_node(replica, |node, _, fx| up_to = node.on_commit(fx));
+        if point == Some(true) {
+            return self.spring(replica, Kind::Commit);
+        }
+        if let Some(up_to) = up_to {
+            self.with_node(replica, |node, now, fx| node.on_durable(now, up_to, fx));
+        }
+    }
+
+    /// A snapshot is written: the disk first, then whoever waits for it.
+    fn on_written(&mut self, replica: ReplicaId, life: u32) {
+        if !self.is_alive(replica, life) {
+            return;
+        }
+        let point = self.reach(replica, Kind::Snapshot);
+        if point == Some(false) {
+            return self.spring(replica, Kind::Snapshot);
+        }
+        let mut written = None;
+        self.with_node(replica, |node, _, fx| written = node.on_written(fx));
+        if point == Some(true) {
+            return self.spring(replica, Kind::Snapshot);
+        }
+        if let Some(write) = written {
+            self.with_node(replica, |node, now, fx| node.on_kept(now, &write, fx));
+        }
+    }
+
+    fn is_alive(&mut self, replica: ReplicaId, life: u32) -> bool {
+        self.node_mut(replica).is_some_and(|node| !node.is_crashed() && node.life() == life)
+    }
+
+    /// Counts a point; whether the crash of this run is here: just before it, or just after.
+    fn reach(&mut self, replica: ReplicaId, kind: Kind) -> Option<bool> {
+        self.points.as_mut()?.reach(replica, kind)
+    }
+
+    /// The crash of this run.
+    fn spring(&mut self, replica: ReplicaId, kind: Kind) {
+        let Some(crash) = self.points.as_ref().and_then(|points| points.crash) else { return };
+        let n = u32::try_from(self.nodes.len()).unwrap_or(0);
+        let (mut under_way, mut last) = (false, 0);
+        for victim in (0..n).map(ReplicaId).filter(|victim| crash.all || *victim == replica) {
+            under_way |= self.node_mut(victim).is_some_and(|node| node.disk().is_busy());
+            self.stop_with(victim, Some(crash.survives));
+            let delay = self.random.between(0, 300) * MILLIS;
+            last = delay.max(last);
+            self.schedule(delay, Event::Restart { replica: victim });
+        }
+        if let Some(points) = &mut self.points {
+            points.sprung = Some((kind, under_way));
+        }
+        // It is the last fault, so from its end on everything has its time.
+        if self.healed.take().is_some() || self.now + last >= self.options.heal_at {
+            self.schedule(last, Event::Heal);
+        }
+    }
+
     fn carry_out(&mut self, from: Place, effects: Vec<Effect>) {
         for effect in effects {
+            let kind = match &effect {
+                Effect::Persist { .. } => Some(Kind::Append),
+                Effect::Send { promise: true, .. } => Some(Kind::Send),
+                _ => None,
+            };
+            let point = match (kind, from) {
+                (Some(kind), Place::Replica(replica)) if self.points.is_some() => {
+                    self.reach(replica, kind).map(|after| (replica, kind, after))
+                }
+                _ => None,
+            };
+            if let Some((replica, kind, false)) = point {
+                return self.spring(replica, kind);
+            }
             match effect {
-                Effect::Send { to, frame, guarded } => {
+                Effect::Persist { id, record, life } => {
+                    let Place::Replica(replica) = from else { continue };
+                    self.append(replica, id, record, life);
+                }
+                Effect::Fails => {
+                    if let Place::Replica(replica) = from {
+                        self.network.faults.failed_syncs += 1;
+                        self.fail(replica);
+                        return;
+                    }
+                }
+                Effect::Send { to, frame, guarded, .. } => {
                     let deliveries =
                         self.network.carry(from, to, &frame, guarded, &mut self.random);
                     for (delay, frame) in deliveries {
@@ -545,6 +688,22 @@ impl Simulation {
                     self.starvation.observe(self.now, &observation);
                     self.checkers.observe(&observation);
                 }
+            }
+            if let Some((replica, kind, true)) = point {
+                return self.spring(replica, kind);
+            }
+        }
+    }
+
+    fn append(&mut self, replica: ReplicaId, id: WriteId, record: Record, life: u32) {
+        let mut effects = Vec::new();
+        if let Some(node) = self.node_mut(replica) {
+            node.append(id, record, life, &mut effects);
+        }
+        // A commit that begins: nothing but its end.
+        for effect in effects {
+            if let Effect::Later { delay, event } = effect {
+                self.schedule(delay, event);
             }
         }
     }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use pbft_core::types::Sequence;
-use pbft_sim::{Faults, Goals, Options, Report, Simulation, Verdict};
+use pbft_sim::{DiskFaults, Faults, Goals, Options, Power, Report, Simulation, Verdict};
 
 fn run(options: Options) -> Report {
     Simulation::new(options).unwrap().run()
@@ -168,4 +168,23 @@ fn c5_a_bit_flipped_in_one_state_is_noticed_and_repaired() {
         assert!(report.goals.restored > 0, "seed {seed}");
     }
     assert!(upsets > 8, "{upsets}");
+}
+
+/// Every class of disk faults, losses of power, crash loops and rolling restarts in every run: nothing promised is
+/// forgotten (INV9), nothing is said before it is durable (INV21), and the run ends well.
+#[test]
+fn disks_that_fail_within_f_copies_and_power_that_goes_lose_nothing() {
+    let mut faults = Faults::default();
+    for seed in 500..540 {
+        let options = Options::from_seed(seed);
+        let heal_at = options.heal_at.max(5 * pbft_sim::SECONDS);
+        let (disk, power) = (DiskFaults::ALL, Power::ALL);
+        let options = Options { disk, power, heal_at, ..options };
+        let report = run(options);
+        assert_eq!(report.verdict, Verdict::Pass, "seed {seed}");
+        faults.add(&report.faults);
+    }
+    for (name, count) in faults.counters() {
+        assert!(*count > 0, "never seen: {name}");
+    }
 }

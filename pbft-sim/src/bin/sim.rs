@@ -14,7 +14,9 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pbft_core::types::ReplicaId;
 use pbft_sim::traitor::SpecError;
-use pbft_sim::{Faults, Goals, MILLIS, Options, Report, SECONDS, Simulation, Spec, Verdict};
+use pbft_sim::{
+    DiskFaults, Faults, Goals, MILLIS, Options, Power, Report, SECONDS, Simulation, Spec, Verdict,
+};
 
 /// Simulate PBFT clusters under faults and check them.
 #[derive(Parser)]
@@ -44,6 +46,13 @@ struct Arguments {
     /// A bit flips in the state of one replica now and then
     #[arg(long)]
     upsets: bool,
+    /// Disks with every fault there is: slow, failing, lost and torn syncs, rot, misdirected writes, no room, old
+    /// backups, empty disks
+    #[arg(long)]
+    disk_faults: bool,
+    /// Power is lost by all replicas at once, now and then and at the end; crash loops, rolling restarts
+    #[arg(long)]
+    power_loss: bool,
     /// How many requests each client makes, instead of what the seed says; ten minutes may pass until they are done
     #[arg(long)]
     requests: Option<u64>,
@@ -74,6 +83,16 @@ impl Arguments {
         let mut options = self.plain_options(seed);
         options.ed25519 |= self.ed25519;
         options.upsets |= self.upsets;
+        if self.disk_faults {
+            options.disk = DiskFaults::ALL;
+        }
+        if self.power_loss {
+            options.power = Power::ALL;
+        }
+        if self.disk_faults || self.power_loss {
+            // Seeds that are without faults otherwise need time for these.
+            options.heal_at = options.heal_at.max(5 * SECONDS);
+        }
         if let Some(requests) = self.requests {
             options.requests_per_client = requests;
             options.liveness_bound = options.liveness_bound.max(600 * SECONDS);
@@ -112,6 +131,12 @@ impl Arguments {
         }
         if self.upsets {
             words.push_str(" --upsets");
+        }
+        if self.disk_faults {
+            words.push_str(" --disk-faults");
+        }
+        if self.power_loss {
+            words.push_str(" --power-loss");
         }
         if let Some(requests) = self.requests {
             words.push_str(&format!(" --requests {requests}"));
@@ -298,10 +323,11 @@ impl Totals {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = runs as f64 / elapsed.max(1e-9);
         println!(
-            "{} slots, {} requests, {:.0} simulated seconds in {elapsed:.1} s: {rate:.1} seeds/s",
+            "{} slots, {} requests, {:.0} simulated seconds in {elapsed:.1} s: {rate:.1} seeds/s, {:.0} an hour",
             self.slots,
             self.committed,
             seconds(self.time),
+            rate * 3600.0,
         );
         println!("{}", show(&self.faults));
         println!("{}", show_goals(&self.goals));

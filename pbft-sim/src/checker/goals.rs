@@ -38,6 +38,8 @@ pub struct Goals {
     pub restarts: u64,
     /// Restarts of a replica that is between views.
     pub restarts_between_views: u64,
+    /// Replicas that had lost their store and vote again.
+    pub reinstated: u64,
     /// Checkpoints that became stable.
     pub stable: u64,
 }
@@ -67,6 +69,7 @@ impl Goals {
             Observation::Restoring { .. } => self.transfers += 1,
             Observation::Restored { .. } => self.restored += 1,
             Observation::Restarted { .. } => self.restarts += 1,
+            Observation::Reinstated { .. } => self.reinstated += 1,
             Observation::Stable { .. } => self.stable += 1,
             Observation::Stepped { replica } => self.step(replica),
             _ => {}
@@ -92,7 +95,7 @@ impl Goals {
     }
 
     /// All of them, by name.
-    pub fn counters(&mut self) -> [(&'static str, &mut u64); 16] {
+    pub fn counters(&mut self) -> [(&'static str, &mut u64); 17] {
         [
             ("views entered", &mut self.views_entered),
             ("with carried slots", &mut self.carried),
@@ -109,6 +112,7 @@ impl Goals {
             ("steps in transfer between views", &mut self.transfers_between_views),
             ("restarts", &mut self.restarts),
             ("restarts between views", &mut self.restarts_between_views),
+            ("lost stores got over", &mut self.reinstated),
             ("stable checkpoints", &mut self.stable),
         ]
     }

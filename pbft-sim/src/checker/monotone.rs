@@ -1,9 +1,11 @@
 //! INV11: view, voted view, h and the last slot executed never go back, not even over restarts; execution
-//! alone starts again from the snapshot when a replica does, or finds its state wrong.
+//! alone starts again from the snapshot when a replica does, or finds its state wrong. What a replica has said
+//! and what its disk has taken it knows again; a lost store ends that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use pbft_core::message::Statement;
+use pbft_core::replica::Record;
 use pbft_core::types::{ReplicaId, Sequence, View};
 
 use super::{Checker, Observation};
@@ -14,6 +16,21 @@ struct Local {
     voted: View,
     stable: Sequence,
     executed: Sequence,
+}
+
+impl Local {
+    /// What follows from a record that is durable.
+    fn take_in(&mut self, record: &Record) {
+        match record {
+            Record::Stable(proof) => self.stable = self.stable.max(proof.sequence()),
+            Record::ViewChange(change) => self.voted = self.voted.max(change.view),
+            Record::NewView { new_view, .. } => {
+                self.view = self.view.max(new_view.view);
+                self.voted = self.voted.max(new_view.view);
+            }
+            _ => {}
+        }
+    }
 }
 
 #[derive(Default)]
@@ -47,11 +64,17 @@ impl Checker for Monotone {
 
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
         match observation {
-            Observation::Restarted { replica } => {
+            Observation::Opened { replica, journal, lost, .. } => {
+                if *lost {
+                    self.said.remove(replica);
+                }
                 // Whoever has voted in a view or for one knows so again. What was only known and not acted on,
                 // such as a proof that was not durable yet, may be learnt again.
                 let (view, voted) = self.said.get(replica).copied().unwrap_or_default();
-                let local = Local { view, voted, ..Local::default() };
+                let mut local = Local { view, voted, ..Local::default() };
+                if !*lost {
+                    journal.iter().for_each(|record| local.take_in(record));
+                }
                 self.last.insert(*replica, local);
                 Ok(())
             }
