@@ -15,6 +15,9 @@ use super::{Checker, Observation};
 type Key = (ClientId, RequestNumber);
 
 pub(super) struct Durability {
+    f: usize,
+    /// More than f of them can tell a client anything.
+    traitors: BTreeSet<ReplicaId>,
     /// With so many holders, faulty ones counted as holders, every quorum has a correct one.
     needed: usize,
     disks: Disks,
@@ -30,6 +33,8 @@ impl Durability {
     pub(super) fn new(replicas: usize) -> Self {
         let f = replicas.saturating_sub(1) / 3;
         Durability {
+            f,
+            traitors: BTreeSet::new(),
             needed: (replicas + f) / 2 + 1,
             disks: Disks::default(),
             faulty: BTreeSet::new(),
@@ -62,6 +67,7 @@ impl Checker for Durability {
     }
 
     fn distrust(&mut self, traitor: ReplicaId) {
+        self.traitors.insert(traitor);
         self.faulty.insert(traitor);
         self.reached.remove(&traitor);
     }
@@ -105,7 +111,9 @@ impl Checker for Durability {
     }
 
     fn at_end(&mut self) -> Result<(), String> {
-        let Some(last) = self.accepted.last() else { return Ok(()) };
+        let Some(last) = self.accepted.last().filter(|_| self.traitors.len() <= self.f) else {
+            return Ok(());
+        };
         self.check_all(Sequence(0))?;
         match self.reached.iter().find(|(_, reached)| *reached < last) {
             None => Ok(()),
