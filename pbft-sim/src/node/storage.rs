@@ -14,6 +14,9 @@ use crate::disk::{Disk, Finished, Write};
 use crate::ledger::drain;
 use crate::simulation::Event;
 
+/// The most times as long that anything takes on a disk.
+const SLOWEST: u64 = 1000;
+
 impl Node {
     pub(crate) fn disk(&self) -> &Disk {
         &self.disk
@@ -36,9 +39,15 @@ impl Node {
         }
     }
 
+    /// A slow disk of a slow machine is no slower than the slowest disk: what it began before the faults ended
+    /// ends soon after.
+    fn disk_times(&self) -> u64 {
+        (self.slowness * self.disk.times()).min(SLOWEST)
+    }
+
     fn begin_commit(&mut self, fx: &mut Vec<Effect>) {
         if self.disk.begin() {
-            let delay = self.random.between(20, 2000) * self.slowness * self.disk.times();
+            let delay = self.random.between(20, 2000) * self.disk_times();
             let event = Event::Durable { replica: self.id, life: self.life };
             fx.push(Effect::Later { delay, event });
         }
@@ -79,7 +88,7 @@ impl Node {
     }
 
     fn schedule_write(&mut self, fx: &mut Vec<Effect>) {
-        let delay = self.random.between(20, 4000) * self.slowness * self.disk.times();
+        let delay = self.random.between(20, 4000) * self.disk_times();
         let event = Event::Written { replica: self.id, life: self.life };
         fx.push(Effect::Later { delay, event });
     }
