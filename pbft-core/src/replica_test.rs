@@ -520,3 +520,18 @@ fn f1_those_who_find_the_primary_slow_leave_together_and_one_alone_moves_nobody(
     let (_, out) = deliver(&world, &mut replica, slow(3, 0));
     assert_eq!(says(&out, |statement| matches!(statement, Statement::ViewChange(_))), 1);
 }
+
+/// PITFALLS G4, found by the simulator: the Checkpoint was said in an earlier life, and its snapshot may be gone.
+#[test]
+fn g4_nothing_is_dropped_for_a_snapshot_of_an_earlier_life() {
+    let world = World::new(4);
+    let digest = Digest([4; 32]);
+    let own = Record::Checkpoint(Checkpoint { sequence: Sequence(4), digest });
+    let cluster = Arc::clone(&world.cluster);
+    let mut replica = Replica::recover(ReplicaId(1), cluster, Limits::default(), [own]).unwrap();
+    let dropped = |out: &Outbox| out.iter().any(|it| matches!(it, Action::Discard { .. }));
+    let proof = world.verify(Message::Stable(world.stable(4, digest))).unwrap();
+    assert!(!dropped(&deliver(&world, &mut replica, proof).1));
+    let restored = Input::Restored { sequence: Sequence(4), digest, consumed: vec![] };
+    assert!(dropped(&drive(&world, &mut replica, restored).1), "now it is there");
+}

@@ -101,7 +101,7 @@ impl Replica {
             self.pending.remove(*client, *number);
             self.pending.remove_stale(*client, *number, window);
         }
-        self.checkpoints.note_own(sequence, digest);
+        self.checkpoints.go_on_from(sequence, digest);
         self.settle(out);
         self.retire();
         self.execute_ready(now, out);

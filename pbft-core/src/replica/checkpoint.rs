@@ -18,8 +18,11 @@ pub(super) struct Checkpoints {
     /// The newest few of each sender: first valid per slot.
     heard: BTreeMap<ReplicaId, BTreeMap<Sequence, (Digest, Signature)>>,
     kept_per_sender: usize,
-    /// Own digests above h, and the one at h.
+    /// Own digests above h, and the one at h; some of an earlier life.
     own: BTreeMap<Sequence, Digest>,
+    /// The last snapshot that this run has taken or gone on from. One that an earlier life said a Checkpoint of
+    /// may be gone: rotten, or replaced by a transfer.
+    snapshot: Sequence,
     /// Up to here checkpoints were said of a state that was wrong.
     silent_until: Sequence,
     pub(super) proof: Option<StableProof>,
@@ -35,6 +38,7 @@ impl Checkpoints {
             heard: BTreeMap::new(),
             kept_per_sender: usize::try_from(kept).unwrap_or(3),
             own: BTreeMap::new(),
+            snapshot: Sequence(0),
             silent_until: Sequence(0),
             proof: None,
             proof_at: Instant(0),
@@ -127,6 +131,12 @@ impl Checkpoints {
         self.own.insert(sequence, digest);
     }
 
+    /// The state goes on from this snapshot.
+    pub(super) fn go_on_from(&mut self, sequence: Sequence, digest: Digest) {
+        self.own.insert(sequence, digest);
+        self.snapshot = sequence;
+    }
+
     /// The own state was wrong and is replaced. What was said of it cannot be taken back, nor said
     /// otherwise: for those slots this replica stays silent.
     pub(super) fn renounce_own(&mut self) {
@@ -177,6 +187,7 @@ impl Replica {
         }
         // At most one checkpoint per slot in a replica's life: of a state executed a second time, after a
         // restart, nothing is said, whether or not it came out as it did.
+        self.checkpoints.snapshot = sequence;
         if self.checkpoints.own.insert(sequence, digest).is_some() {
             self.checkpoints.silent_until = self.checkpoints.silent_until.max(sequence);
         }
@@ -254,6 +265,10 @@ impl Replica {
             None => {}
             Some(own) if own == agreed => {
                 self.settled = sequence;
+                // What is dropped must be in a snapshot of one's own (PROTOCOL section 4).
+                if self.checkpoints.snapshot < sequence {
+                    return;
+                }
                 let action = Action::Discard { below: sequence };
                 self.journal.after(self.checkpoints.proof_write, action, out);
             }
