@@ -73,9 +73,6 @@ pub(crate) async fn run(
         Storage::Disk => opened.open_store()?,
         Storage::Memory => opened.memory_store()?,
     };
-    for remark in store.remarks() {
-        eprintln!("warning: {remark}");
-    }
     if store.history() == History::Lost {
         eprintln!(
             "warning: replica {id} ran before and its store is lost: it takes part without voting and counts as \

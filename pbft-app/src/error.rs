@@ -31,6 +31,14 @@ pub enum ConfigurationError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file without which nothing can be done.
+    #[error("{path} is missing: {remedy}", path = path.display())]
+    Missing {
+        /// Which file.
+        path: PathBuf,
+        /// What to do.
+        remedy: String,
+    },
     /// A file that is not the TOML expected: the text names line and field.
     #[error("{path}: {message}", path = path.display())]
     Toml {

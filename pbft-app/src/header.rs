@@ -1,7 +1,7 @@
 //! `store.toml`: whose a replica's directory is, and how often the replica was started.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use pbft_core::limits::ConfigError;
@@ -105,8 +105,15 @@ impl HeaderFile {
 
     fn read(&self) -> Result<Header, ConfigurationError> {
         let path = self.path();
-        let text = fs::read_to_string(&path)
-            .map_err(|source| ConfigurationError::File { path: path.clone(), source })?;
+        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+            ErrorKind::NotFound => ConfigurationError::Missing {
+                path: path.clone(),
+                remedy: "restore it, or write it anew with `replica`, `cluster_id` and `runs = 1` and remove data/: \
+                         the replica then starts as one whose store is lost"
+                    .to_owned(),
+            },
+            _ => ConfigurationError::File { path: path.clone(), source },
+        })?;
         toml::from_str(&text)
             .map_err(|error| ConfigurationError::Toml { path, message: error.to_string() })
     }

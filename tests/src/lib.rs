@@ -130,6 +130,7 @@ impl Cluster {
         let mut child = Command::new(binary())
             .args(["replica", &self.path(&format!("replica-{id}"))])
             .args(arguments)
+            .env("PBFT_LOG", "warn,pbft_app::storage=debug")
             .stdout(Stdio::piped())
             .stderr(stderr)
             .spawn()

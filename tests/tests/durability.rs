@@ -45,6 +45,25 @@ fn h4_damaged_stores_lead_to_no_wrong_vote_and_no_panic() {
     }
 }
 
+/// One commit is on the path of a request, the one between Prepare and Commit.
+#[test]
+fn h1_a_request_waits_for_one_commit() {
+    let mut cluster = Cluster::init(4);
+    let text = cluster.path("stderr");
+    cluster.start_replica_saying(0, &[], &text);
+    for id in 1..4 {
+        cluster.start_replica(id);
+    }
+    assert_eq!(cluster.load(5, 1).report()["committed"].as_u64(), Some(5));
+    let commits = || std::fs::read_to_string(&text).unwrap().matches("journal commit").count();
+    let before = commits();
+    // Slots 6 to 25: no checkpoint among them. A replica that is behind for a moment takes two into one commit.
+    assert_eq!(cluster.load(20, 1).report()["committed"].as_u64(), Some(20));
+    cluster.until_agreed(&[0, 1, 2, 3]);
+    let commits = commits() - before;
+    assert!((10..=20).contains(&commits), "{commits} commits for 20 requests");
+}
+
 /// PITFALLS E9: a paused process has everything it promised, and drains what waits before it suspects anybody.
 #[test]
 fn a_paused_replica_goes_on_where_it_was() {
