@@ -50,9 +50,11 @@ impl Status {
             view_changes: report.map(|report| report.view_changes),
             view_change_cause: report.map(|report| report.view_change_cause.as_str().to_owned()),
             transferring: report.map(|report| report.transferring),
-            voting: report.map(|report| report.standing == Standing::Voting),
+            voting: report
+                .map(|report| matches!(report.standing, Standing::Voting | Standing::Abstaining)),
             standing: report.map(|report| match report.standing {
                 Standing::Voting => "votes",
+                Standing::Abstaining => "abstains",
                 Standing::NonVoting => "store lost",
                 Standing::Silent => "votes in later views",
                 Standing::Impersonated => "key used elsewhere",
@@ -94,6 +96,9 @@ pub(crate) async fn run(directory: &Path, json: bool) -> Result<(), Failure> {
         match reports.get(&ReplicaId(status.id)).map(|report| report.standing) {
             Some(Standing::NonVoting) => {
                 remarks.push("does not vote: its store was lost".to_owned());
+            }
+            Some(Standing::Abstaining) => {
+                remarks.push("started again: votes on new slots soon".to_owned());
             }
             Some(Standing::Silent) => {
                 remarks

@@ -55,6 +55,9 @@ pub enum Standing {
     /// decide and promises nothing (PROTOCOL section 9; PITFALLS G10). It counts towards f, until nothing new
     /// can contradict what it forgot.
     NonVoting,
+    /// It has started again, and in this view it may have voted on the slots to come: it prepares none of them. It
+    /// votes again in the next view, or two windows of slots later.
+    Abstaining,
     /// The loss of its store is over, but it may have promised things of this view and forgotten them: it votes
     /// again in a later one.
     Silent,

@@ -56,6 +56,7 @@ impl Replica {
     pub(super) fn shown_standing(&self) -> Standing {
         match self.standing {
             Standing::Voting if !self.may_promise_in(self.views.voted) => Standing::Silent,
+            Standing::Voting if !self.may_vote(self.dispatched.next()) => Standing::Abstaining,
             standing => standing,
         }
     }
