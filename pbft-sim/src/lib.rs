@@ -32,6 +32,7 @@ mod machine;
 mod network;
 mod node;
 mod options;
+pub mod progress;
 pub mod random;
 pub mod scenario;
 mod simulation;

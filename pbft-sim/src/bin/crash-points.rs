@@ -3,16 +3,15 @@
 //! Exit codes: 0 every point survived; 1 one did not; 2 usage.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pbft_core::limits::ConfigError;
 use pbft_sim::crash_points::{self, CrashPoint, Kind, Outcome};
+use pbft_sim::progress::bar;
 use pbft_sim::{MILLIS, Options, Verdict};
 
 /// Crash a replica, and all of them, just before and just after every record appended, message sent, commit and
@@ -106,7 +105,7 @@ fn all(arguments: &Arguments, options: &Options) -> Result<ExitCode, ConfigError
     }
     let crashes = crash_points::crashes(&points);
     let crashes: Vec<_> = crashes.chunks(4).step_by(arguments.every.max(1)).flatten().collect();
-    let bar = progress(crashes.len());
+    let bar = bar(u64::try_from(crashes.len()).unwrap_or(0), "crashes");
     let (next, totals) = (AtomicUsize::new(0), Mutex::new(Totals::default()));
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
@@ -158,17 +157,4 @@ fn all(arguments: &Arguments, options: &Options) -> Result<ExitCode, ConfigError
         started.elapsed().as_secs_f64()
     );
     Ok(ExitCode::from(u8::from(!totals.failures.is_empty())))
-}
-
-fn progress(points: usize) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(u64::try_from(points).ok(), target);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} crashes, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -3,7 +3,6 @@
 //! Exit codes: 0 all passed; 1 a property was violated, or two runs of a seed differed; 2 usage;
 //! 3 something was not done in time.
 
-use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pbft_core::types::ReplicaId;
+use pbft_sim::progress::bar;
 use pbft_sim::traitor::SpecError;
 use pbft_sim::{
     DiskFaults, Faults, Goals, MILLIS, Options, Power, Report, SECONDS, Simulation, Spec, Verdict,
@@ -259,7 +258,7 @@ fn many(arguments: &Arguments) -> ExitCode {
     let next = AtomicU64::new(arguments.from);
     let end = arguments.from.saturating_add(arguments.seeds);
     let totals = Mutex::new(Totals { words: arguments.words(), ..Totals::default() });
-    let bar = progress(arguments.seeds);
+    let bar = bar(arguments.seeds, "seeds");
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
             scope.spawn(|| {
@@ -381,17 +380,4 @@ fn distribution(micros: &[u64]) -> String {
         at(990),
         sorted.len()
     )
-}
-
-fn progress(seeds: u64) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(seeds), target);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }

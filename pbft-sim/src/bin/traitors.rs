@@ -10,8 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
 use pbft_core::types::ReplicaId;
+use pbft_sim::progress::bar;
 use pbft_sim::traitor::names;
 use pbft_sim::{MILLIS, Options, Report, SECONDS, Simulation, Spec, Verdict};
 
@@ -132,10 +132,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let cases = cases(&arguments.only);
     let started = Instant::now();
-    let bar = ProgressBar::new(u64::try_from(cases.len()).unwrap_or(0));
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} cases, {eta} left") {
-        bar.set_style(style);
-    }
+    let bar = bar(u64::try_from(cases.len()).unwrap_or(0), "cases");
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(vec![None; cases.len()]);
     std::thread::scope(|scope| {

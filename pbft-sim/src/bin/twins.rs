@@ -2,17 +2,16 @@
 //!
 //! Exit codes: 0 nothing violated; 1 a violation, printed with the line that replays it; 2 usage.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pbft_core::limits::ConfigError;
 use pbft_core::types::ReplicaId;
 use pbft_sim::SECONDS;
+use pbft_sim::progress::bar;
 use pbft_sim::twins::{Enumeration, HOPS, Outcome, Scenario, read_twins};
 
 /// Run every scenario of partitions around a replica that exists twice.
@@ -98,7 +97,7 @@ fn enumerate(arguments: &Arguments) -> Result<ExitCode, ConfigError> {
         parts.extend(first.map(|first| (enumeration, first)));
         all = all.saturating_add(enumeration.scenarios()?);
     }
-    let bar = progress(all);
+    let bar = bar(all, "scenarios");
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -196,17 +195,4 @@ fn print_json(arguments: &Arguments, total: &Outcome, elapsed: f64) {
         total.healed,
         total.healing_timeouts,
     );
-}
-
-fn progress(scenarios: u64) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(scenarios), target);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} scenarios, {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -9,12 +9,11 @@
 //!
 //! Ends with 0 if everything held, with 1 and what did not otherwise.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pbft_sim::progress::bar;
 use pbft_sim::random::Random;
 use pbft_tests::Cluster;
 use pbft_tests::durability::{Outcome, damage, power_cut, rolling_kills};
@@ -121,15 +120,4 @@ fn run(campaign: Campaign, chance: &mut Random) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn bar(length: u64, what: &str) -> ProgressBar {
-    let hidden = !std::io::stderr().is_terminal();
-    let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(Some(length), target);
-    let template = format!("{{bar:40}} {{pos}}/{{len}} {what}, {{eta}} left");
-    if let Ok(style) = ProgressStyle::with_template(&template) {
-        bar.set_style(style);
-    }
-    bar
 }
