@@ -340,3 +340,7 @@ fn sync_directory(path: &Path) -> Result<(), StorageError> {
 #[cfg(test)]
 #[path = "store_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "store_findings_test.rs"]
+mod findings_tests;

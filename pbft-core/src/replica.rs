@@ -419,3 +419,7 @@ impl Replica {
 #[cfg(test)]
 #[path = "replica_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "replica/findings_test.rs"]
+mod findings_tests;

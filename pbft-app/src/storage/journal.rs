@@ -298,3 +298,7 @@ impl Storage for Journal {
 #[cfg(test)]
 #[path = "journal_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "journal_findings_test.rs"]
+mod findings_tests;
