@@ -13,6 +13,9 @@ use crate::storage::{Changed, Snapshots, StorageError};
 /// How long to wait for space on a full disk before trying again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// So many snapshots wait for space at the most.
+const WAITING_MAX: usize = 4;
+
 /// A snapshot on its way to the disk, and what is said once it is there.
 struct Pending {
     snapshot: Snapshot,
@@ -22,7 +25,7 @@ struct Pending {
     report: Event,
 }
 
-/// The stored snapshots, and those that wait for space: no more than the window lets a replica take.
+/// The stored snapshots, and those that wait for space: a few, the others give way to later ones.
 pub(crate) struct Shelf {
     id: ReplicaId,
     /// `None` with memory storage.
@@ -51,7 +54,15 @@ impl Shelf {
 
     /// Stores the archive's current snapshot, taken at a checkpoint.
     pub(crate) fn checkpoint(&mut self, archive: &Archive, digest: Digest, report: Event) {
-        let changed = Some(std::mem::take(&mut self.changed));
+        let mut changed = std::mem::take(&mut self.changed);
+        // On a full disk the last that waits gives way: nothing was said of it, and this one holds its changes.
+        if self.waiting.len() >= WAITING_MAX
+            && self.waiting.back().is_some_and(|last| last.changed.is_some())
+        {
+            let earlier = self.waiting.pop_back().and_then(|last| last.changed);
+            changed.absorb(earlier.unwrap_or_default());
+        }
+        let changed = Some(changed);
         let snapshot = archive.current().clone();
         self.waiting.push_back(Pending { snapshot, digest, changed, report });
     }

@@ -22,7 +22,7 @@ use pbft_core::replica::Record;
 use pbft_core::types::{Digest, ReplicaId, Sequence};
 
 use crate::error::ConfigurationError;
-use crate::header::HeaderFile;
+use crate::header::{HeaderFile, STORE_FILE};
 use crate::storage::{
     About, FileMedium, Journal, Loaded, MemoryStorage, Operation, Snapshots, StorageError,
 };
@@ -89,6 +89,11 @@ impl Store {
         cluster: &Cluster,
         replica: ReplicaId,
     ) -> Result<(), ConfigurationError> {
+        if let Some(path) =
+            [STORE_FILE, DATA].map(|name| directory.join(name)).into_iter().find(|it| it.exists())
+        {
+            return Err(ConfigurationError::Exists { path });
+        }
         HeaderFile::create(directory, replica, cluster.id())?;
         make(directory, &About { replica, cluster: cluster.id(), runs: 0 }, &[])?;
         Ok(())
@@ -127,7 +132,11 @@ impl Store {
     /// a crash in between leaves the journal ahead by one and never behind.
     pub(crate) fn note_start(&mut self) -> Result<(), StorageError> {
         if let Kind::Disk(disk) = &mut self.kind {
-            disk.journal.raise_runs()?;
+            let counted = self.header.as_ref().map(HeaderFile::runs).transpose()?;
+            // Ahead already: the directory's count could not be written last time, and nothing was said.
+            if counted.is_none_or(|counted| disk.journal.about().runs <= counted) {
+                disk.journal.raise_runs()?;
+            }
         }
         match &self.header {
             Some(header) => {
@@ -342,5 +351,5 @@ fn sync_directory(path: &Path) -> Result<(), StorageError> {
 mod tests;
 
 #[cfg(test)]
-#[path = "store_findings_test.rs"]
-mod findings_tests;
+#[path = "store_review_test.rs"]
+mod review_tests;

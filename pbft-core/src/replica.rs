@@ -217,7 +217,7 @@ impl Replica {
                 Verdict::Accepted
             }
             Input::Wake => self.on_wake(now, out),
-            Input::Durable(id) => self.on_durable(id, out),
+            Input::Durable(id) => self.on_durable(now, id, out),
             Input::Executed { sequence, consumed } => {
                 self.on_executed(now, sequence, &consumed, out)
             }
@@ -377,8 +377,10 @@ impl Replica {
         }
     }
 
-    fn on_durable(&mut self, id: WriteId, out: &mut Outbox) -> Verdict {
+    fn on_durable(&mut self, now: Time, id: WriteId, out: &mut Outbox) -> Verdict {
+        let waited = self.journal.waiting();
         if self.journal.durable(id, out) {
+            self.prepare_again(waited, now, out);
             Verdict::Accepted
         } else {
             Verdict::Ignored(Reason::Unexpected)
@@ -421,5 +423,5 @@ impl Replica {
 mod tests;
 
 #[cfg(test)]
-#[path = "replica/findings_test.rs"]
-mod findings_tests;
+#[path = "replica/review_test.rs"]
+mod review_tests;

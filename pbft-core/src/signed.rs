@@ -351,6 +351,7 @@ impl Door<'_> {
         if bounded
             && changes.len() <= self.cluster.n()
             && status.answers.len() <= self.cluster.n()
+            && status.view.max(status.voted_view) <= View::MAX
             && askers.all(|((one, _), (next, _))| one < next)
             && pairs.all(|(slot, next)| slot.sequence < next.sequence)
             && senders.all(|((one, _), (next, _))| one < next)

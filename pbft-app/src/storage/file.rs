@@ -154,6 +154,13 @@ fn roll_forward(guard: &Arc<Guard>, cache_bytes: usize) -> Result<(), StorageErr
     if !newer_waits {
         return Ok(());
     }
+    // The numbers mean something only if the current slot is intact: a rotten number looks older, too.
+    let as_it_is = Overlay::new(Arc::clone(medium)).map_err(unreadable)?;
+    let as_it_is = Guard::new(path.to_owned(), Arc::new(as_it_is));
+    let intact = catch_unwind(AssertUnwindSafe(|| whole(&as_it_is, cache_bytes).is_ok()));
+    if !intact.unwrap_or(false) {
+        return Ok(());
+    }
     let turned = [flags ^ header::SECOND_IS_CURRENT];
     let overlay = Overlay::new(Arc::clone(medium)).map_err(unreadable)?;
     overlay.write(header::FLAGS as u64, &turned).map_err(unreadable)?;

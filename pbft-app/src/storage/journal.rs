@@ -271,7 +271,7 @@ impl Storage for Journal {
         let (waiting, dropped) = (&self.waiting, &self.dropped);
         // Everything goes to the place it has been given: written again after a failure of which it is not
         // known how far it came, it is there once.
-        self.file.write(|transaction| {
+        let outcome = self.file.write(|transaction| {
             let mut table = transaction.open_table(RECORDS)?;
             for Waiting { position, bytes } in waiting {
                 if !dropped.contains(position) {
@@ -282,7 +282,12 @@ impl Storage for Journal {
                 table.remove(position)?;
             }
             Ok(())
-        })?;
+        });
+        if let Err(error) = outcome {
+            // It may wait for long: what is superseded already need not.
+            self.waiting.retain(|waiting| !self.dropped.contains(&waiting.position));
+            return Err(error);
+        }
         committed.records = self.waiting.len();
         committed.bytes = self.waiting.iter().map(|record| record.bytes.len()).sum();
         self.waiting.clear();
@@ -300,5 +305,5 @@ impl Storage for Journal {
 mod tests;
 
 #[cfg(test)]
-#[path = "journal_findings_test.rs"]
-mod findings_tests;
+#[path = "journal_review_test.rs"]
+mod review_tests;

@@ -57,6 +57,13 @@ impl Changed {
         }
     }
 
+    /// Takes in what changed before.
+    pub(crate) fn absorb(&mut self, earlier: Changed) {
+        for (set, earlier) in self.0.iter_mut().zip(earlier.0) {
+            set.extend(earlier);
+        }
+    }
+
     /// Where two states differ: by their hashes, without looking at the pages.
     pub(crate) fn between(held: &Snapshot, other: &Snapshot) -> Self {
         let different = |tree: TreeName| {

@@ -5,10 +5,8 @@
 //!   host ◀─────── Durable(last) ─────────┘
 //! ```
 //!
-//! The host never waits for a disk. What waits here is bounded by the core: it appends a `Prepared` only for a slot
-//! of its window and one view at a time, so at most L records of one batch each, two checkpoints with their proofs,
-//! and a ViewChange and NewView for each view it goes through, which without anything durable it leaves only by
-//! time-outs that double.
+//! The host never waits for a disk. What waits here is bounded: the core makes no certificates while 4L writes are on
+//! their way, and a proof, ViewChange or NewView that waits for a full disk gives way to the next of its kind.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};

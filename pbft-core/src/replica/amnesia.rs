@@ -102,10 +102,13 @@ impl Replica {
         if stable < reached.plus(2 * self.cluster.constants().window) {
             return;
         }
-        // Any n - f of them will do: those who say the least are not dragged up by a liar.
+        // At least Q - f others voted for any view that this replica was in; those of them that have not
+        // answered are no more than have not answered at all. So the rank-th highest is as high as that view.
         let mut voted: Vec<View> = answers.values().map(|(_, voted)| *voted).collect();
-        voted.sort_unstable();
-        let Some(highest) = needed.checked_sub(1).and_then(|last| voted.get(last)) else { return };
+        voted.sort_unstable_by(|one, other| other.cmp(one));
+        let silent = (self.cluster.n() - 1).saturating_sub(voted.len());
+        let rank = (self.cluster.quorum() - self.cluster.f()).saturating_sub(silent);
+        let Some(highest) = voted.get(rank.saturating_sub(1)) else { return };
         let through = highest.next().unwrap_or(View::MAX);
         self.standing = Standing::Voting;
         self.amnesia.silent_through = Some(through);

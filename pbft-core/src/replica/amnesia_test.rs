@@ -100,7 +100,7 @@ fn g10_a_liar_can_neither_hold_the_loss_up_nor_end_it_early() {
     prove(&world, &mut replica, 12);
     assert_eq!(standing(&replica), Standing::NonVoting);
     let out = prove(&world, &mut replica, 16);
-    assert!(out.contains(&Action::Reinstated { through: View(7) }), "{out:?}");
+    assert!(out.contains(&Action::Reinstated { through: View(6) }), "{out:?}");
 }
 
 #[test]

@@ -153,6 +153,11 @@ impl Checkpoints {
             .collect()
     }
 
+    /// Of those the ones that may be said: not of a state that was wrong.
+    pub(super) fn own_unsaid(&self, stable: Sequence) -> Vec<Checkpoint> {
+        self.own_above(stable.max(self.silent_until))
+    }
+
     /// After a restart: this checkpoint was stable.
     pub(super) fn recover(&mut self, proof: StableProof) {
         self.own = self.own.split_off(&proof.sequence());

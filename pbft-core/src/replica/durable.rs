@@ -44,6 +44,11 @@ impl Journal {
         self.last
     }
 
+    /// How many writes are on their way.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.last.0 - self.durable.0
+    }
+
     /// Lets `action` out once write `id` is durable: at once if it is.
     pub(crate) fn after(&mut self, id: WriteId, action: Action, out: &mut Outbox) {
         if id <= self.durable {

@@ -83,6 +83,8 @@ impl Replica {
         usize::try_from(in_flight).is_ok_and(|slots| slots < self.limits.slots_in_flight_max)
             && self.next_proposal <= self.window.high()
             && self.may_vote(self.next_proposal)
+            // Decided already, in a later view: nothing is proposed against a decision.
+            && self.window.slot(self.next_proposal).is_none_or(|slot| slot.committed.is_none())
     }
 
     fn next_batch(&mut self) -> Vec<Request> {
@@ -209,7 +211,7 @@ impl Replica {
         }
         self.show_split(vote.sequence, out);
         self.watch_for_proposals(vote.sequence, true);
-        if willing && !self.is_primary() && self.may_vote(vote.sequence) {
+        if willing && !self.is_primary() && !self.is_changing() && self.may_vote(vote.sequence) {
             let after = self.vote_after(vote.sequence);
             self.say(after, Statement::Prepare(vote), None, out);
         }
@@ -269,6 +271,11 @@ impl Replica {
             }
         }
         // Votes for slots that were ahead may already be complete.
+        self.advance_open(now, out);
+    }
+
+    fn advance_open(&mut self, now: Time, out: &mut Outbox) {
+        let high = self.window.high();
         let open: Vec<Sequence> = self
             .window
             .slots()
@@ -355,9 +362,27 @@ impl Replica {
         self.execute_ready(now, out);
     }
 
+    /// So many writes may wait for the disk before no more batches are given to it.
+    fn writes_waiting_max(&self) -> u64 {
+        4 * self.cluster.constants().window
+    }
+
+    /// The disk has taken what waited: certificates that were left out for that are made now.
+    pub(super) fn prepare_again(&mut self, waited: u64, now: Time, out: &mut Outbox) {
+        let most = self.writes_waiting_max();
+        if waited >= most && self.journal.waiting() < most {
+            self.advance_open(now, out);
+        }
+    }
+
     /// *Prepared*: the PrePrepare, its body, and matching Prepares of Q - 1 distinct backups. The Commit
     /// waits for the certificate to be durable.
     fn prepare(&mut self, sequence: Sequence, out: &mut Outbox) {
+        // The others can go on without this replica, for as long as its disk takes: what waits is bounded all
+        // the same. Without a certificate nothing is said, and the slots are looked at again (PITFALLS H7).
+        if self.journal.waiting() >= self.writes_waiting_max() {
+            return;
+        }
         let needed = self.cluster.quorum() - 1;
         let slot = self.window.slot_mut(sequence);
         let Some(accepted) = &slot.accepted else {

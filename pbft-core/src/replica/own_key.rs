@@ -78,8 +78,14 @@ impl Replica {
         });
         match own {
             Some(own) => own != *vote,
-            // What was held back for the journal leaves after the ViewChange too, and is not noted then.
-            None => !self.is_changing() && self.may_vote(vote.sequence),
+            // What was held back for the journal leaves after the ViewChange too, and is not noted then; nor is
+            // what contradicts a decision that came meanwhile.
+            None => {
+                let refused = slot
+                    .and_then(|slot| slot.committed.as_ref())
+                    .is_some_and(|decided| decided.vote.digest != vote.digest);
+                !refused && !self.is_changing() && self.may_vote(vote.sequence)
+            }
         }
     }
 

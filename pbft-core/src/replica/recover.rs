@@ -166,6 +166,10 @@ impl Replica {
     /// the ViewChange it left its view with, and the Commits of what it prepared.
     pub(super) fn speak_again(&mut self, out: &mut Outbox) {
         let after = self.journal.last();
+        // Without them, and with another replica down, h may never move again.
+        for checkpoint in self.checkpoints.own_unsaid(self.window.stable()) {
+            self.say(after, Statement::Checkpoint(checkpoint), None, out);
+        }
         if self.say_change(after, out) {
             return;
         }

@@ -79,7 +79,8 @@ impl Replica {
             .collect();
         Status {
             view: self.views.active,
-            voted_view: self.views.voted,
+            // What a lost store may have voted for counts as voted for.
+            voted_view: self.views.voted.max(self.amnesia.silent_through.unwrap_or_default()),
             slow_primary: self.pace.is_slow(),
             stable,
             executed: self.executed,

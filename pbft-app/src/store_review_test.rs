@@ -23,8 +23,7 @@ fn cluster() -> Cluster {
 
 /// The journal finds room for its count in its own file; the header, a new file, does not. Twice.
 #[test]
-#[ignore = "finding 7"]
-fn starts_refused_by_a_full_disk_lose_no_store() {
+fn h7_starts_refused_by_a_full_disk_lose_no_store() {
     let (directory, cluster) = (tempfile::tempdir().unwrap(), cluster());
     let path = directory.path();
     Store::create(path, &cluster, ReplicaId(0)).unwrap();
@@ -42,8 +41,7 @@ fn starts_refused_by_a_full_disk_lose_no_store() {
 
 /// A store that is there is not touched by an attempt to make one.
 #[test]
-#[ignore = "finding 8"]
-fn to_make_a_store_where_one_is_changes_nothing() {
+fn h10_to_make_a_store_where_one_is_changes_nothing() {
     let (directory, cluster) = (tempfile::tempdir().unwrap(), cluster());
     let path = directory.path();
     Store::create(path, &cluster, ReplicaId(0)).unwrap();

@@ -1,4 +1,4 @@
-//! What a review found: each test shows a schedule that ought to end otherwise.
+//! What a review found: schedules that ended otherwise once.
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -45,20 +45,16 @@ fn decided_elsewhere(world: &World) -> (Replica, Outbox) {
 
 /// The primary of a view that the others have left learns slot 1's decision of view 1, and then a request.
 #[test]
-#[ignore = "finding 1"]
-fn a_primary_proposes_nothing_for_a_slot_that_it_knows_decided() {
+fn l6_a_primary_proposes_nothing_for_a_slot_that_it_knows_decided() {
     let world = World::new(4);
     let (_, out) = decided_elsewhere(&world);
-    let against = |statement: &Statement| {
-        matches!(statement, Statement::PrePrepare(vote) if vote.sequence == Sequence(1))
-    };
+    let against = |statement: &Statement| matches!(statement, Statement::PrePrepare(vote) if vote.sequence == Sequence(1));
     assert_eq!(says(&out, against), 0, "PROTOCOL section 3, rule 6");
 }
 
 /// The same; a traitor brings the proposal back.
 #[test]
-#[ignore = "finding 1"]
-fn a_proposal_that_was_said_and_not_noted_silences_nobody() {
+fn l6_a_proposal_that_was_said_and_not_noted_silences_nobody() {
     let world = World::new(4);
     let (mut primary, out) = decided_elsewhere(&world);
     for action in out {
@@ -74,8 +70,7 @@ fn a_proposal_that_was_said_and_not_noted_silences_nobody() {
 
 /// Seven replicas; of the five that answer first one lies.
 #[test]
-#[ignore = "finding 2"]
-fn one_liar_among_those_who_answer_first_keeps_nobody_silent_for_ever() {
+fn g10_one_liar_among_those_who_answer_first_keeps_nobody_silent_for_ever() {
     let world = World::new(7);
     let mut replica = lost(&world, 1);
     answer(&world, &mut replica, 0, 1 << 61);
@@ -94,8 +89,7 @@ fn one_liar_among_those_who_answer_first_keeps_nobody_silent_for_ever() {
 
 /// Both checkpoints of the window are taken before the proof that ends the loss arrives.
 #[test]
-#[ignore = "finding 3"]
-fn checkpoints_taken_in_silence_are_said_when_the_loss_is_over() {
+fn g10_checkpoints_taken_in_silence_are_said_when_the_loss_is_over() {
     let world = World::new(4);
     let mut replica = lost(&world, 1);
     for sender in [0, 2, 3] {
@@ -130,15 +124,15 @@ fn checkpoints_taken_in_silence_are_said_when_the_loss_is_over() {
     }
     let wanted = |sequence| Checkpoint { sequence: Sequence(sequence), digest: Digest([7; 32]) };
     for sequence in [20, 24] {
-        let is = |it: &Statement| matches!(it, Statement::Checkpoint(it) if *it == wanted(sequence));
+        let is =
+            |it: &Statement| matches!(it, Statement::Checkpoint(it) if *it == wanted(sequence));
         assert_eq!(says(&out, is), 1, "slot {sequence}");
     }
 }
 
 /// A proposal waits for h to move; the view is left; h moves.
 #[test]
-#[ignore = "finding 4"]
-fn after_its_view_change_a_replica_says_no_prepare_for_a_proposal_that_waited() {
+fn d17_after_its_view_change_a_replica_says_no_prepare_for_a_proposal_that_waited() {
     let world = World::new(4);
     let mut replica = world.replica(1);
     let batch = world.batch(&[9]);
@@ -153,8 +147,7 @@ fn after_its_view_change_a_replica_says_no_prepare_for_a_proposal_that_waited() 
 
 /// What a replica that is back may have voted for before counts for others who ask it.
 #[test]
-#[ignore = "finding 5"]
-fn who_has_forgotten_its_votes_answers_with_the_most_they_can_have_been() {
+fn g10_who_has_forgotten_its_votes_answers_with_the_most_they_can_have_been() {
     let world = World::new(4);
     let mut replica = lost(&world, 1);
     for sender in [0, 2, 3] {
@@ -171,8 +164,7 @@ fn who_has_forgotten_its_votes_answers_with_the_most_they_can_have_been() {
 
 /// A disk that is full: nothing becomes durable here, and the others need nobody else.
 #[test]
-#[ignore = "finding 9"]
-fn what_waits_for_a_full_disk_is_bounded() {
+fn h7_what_waits_for_a_full_disk_is_bounded() {
     let world = World::new(4);
     let mut replica = world.replica(1);
     let mut waiting = 0;

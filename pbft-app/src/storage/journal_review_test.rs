@@ -20,8 +20,7 @@ fn open(medium: Arc<Faulty>) -> Result<(Journal, Vec<Record>), StorageError> {
 
 /// A bit of the number of the last commit rots: it then looks older than the one before it.
 #[test]
-#[ignore = "finding 6"]
-fn a_rotten_number_takes_no_commit_back() {
+fn h4_a_rotten_number_takes_no_commit_back() {
     let medium = Arc::new(Faulty::new());
     let about = About { replica: ReplicaId(1), cluster: Digest([3; 32]), runs: 0 };
     Journal::create(Path::new("journal"), Arc::clone(&medium) as Arc<dyn Medium>, &about, &[])
@@ -30,7 +29,10 @@ fn a_rotten_number_takes_no_commit_back() {
     let mut taken_back = Vec::new();
     for slot in 1..40 {
         let digest = Digest([7; 32]);
-        journal.append(WriteId(slot), Record::Checkpoint(Checkpoint { sequence: Sequence(slot), digest }));
+        journal.append(
+            WriteId(slot),
+            Record::Checkpoint(Checkpoint { sequence: Sequence(slot), digest }),
+        );
         journal.commit().unwrap();
         let bytes = medium.bytes();
         let current = usize::from(bytes[FLAGS] & 1);
