@@ -180,6 +180,9 @@ impl Options {
         if random.chance(400) {
             options.crash_some(random);
         }
+        // One client that waits for each request takes its time over slow links: ten of their delays for each.
+        let in_turn = options.requests_per_client.saturating_mul(10 * options.delay.1);
+        options.liveness_bound = options.liveness_bound.max(in_turn);
         // A chance of their own, so that everything else of the seed stays what it was.
         let random = &mut Random::new(seed ^ 0xd15c_fa17);
         if random.chance(400) {

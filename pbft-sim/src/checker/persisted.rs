@@ -48,8 +48,11 @@ impl Persisted {
                 (!disk.new_views.contains(&new_view.view)).then_some("itself")
             }
             Statement::Checkpoint(checkpoint) => {
+                // One whose snapshot was damaged between its record and its first word is said all the same: the
+                // journal implies it, and the replica counts as faulty.
                 let first = self.said.insert((replica, checkpoint.sequence));
-                first.then(|| checkpoint_needs(disk, checkpoint)).flatten()
+                let judged = first && !self.unsound.contains(&replica);
+                judged.then(|| checkpoint_needs(disk, checkpoint)).flatten()
             }
             Statement::Status(_) | Statement::Fetch(_) => None,
         };
