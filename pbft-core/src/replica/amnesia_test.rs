@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::limits::Limits;
-use crate::message::{Message, Statement};
+use crate::message::{Message, Statement, Vote};
 use crate::replica::{Input, Standing, Summary};
 use crate::testing::*;
 use crate::types::{Digest, Sequence};
@@ -175,6 +175,30 @@ fn g10_nothing_is_said_before_the_end_of_the_loss_is_durable() {
     let last = ids.max().unwrap();
     replica.step(NOW, Input::Durable(last), &mut out);
     assert_eq!(says(&out, change), 1);
+}
+
+#[test]
+fn g10_a_vote_that_needs_nothing_else_waits_for_the_end_of_the_loss_too() {
+    let world = World::new(4);
+    let mut replica = lost(&world, 1);
+    let changes = [0, 2, 3].map(|sender| world.change(sender, 2, None, &[]));
+    deliver(&world, &mut replica, world.signed(world.new_view(2, changes.to_vec())));
+    for sender in [0, 2, 3] {
+        hear(&world, &mut replica, answer(sender, ASKED, 0, 0, 0));
+    }
+    prove(&world, &mut replica, 4);
+    let proof = world.verify(Message::Stable(world.stable(16, Digest([7; 32])))).unwrap();
+    let mut out = Outbox::new();
+    replica.step(NOW, Input::Deliver(proof), &mut out);
+    assert_eq!((standing(&replica), replica.view()), (Standing::Voting, View(2)));
+    let batch = world.batch(&[1]);
+    let vote = Vote { view: View(2), sequence: Sequence(17), digest: batch.digest() };
+    let pre_prepare = world.sign(2, Statement::PrePrepare(vote));
+    let proposal = world.verify(Message::Proposal { pre_prepare, batch }).unwrap();
+    replica.step(NOW, Input::Deliver(proposal), &mut out);
+    assert_eq!(prepares(&out), 0);
+    replica.step(NOW, Input::Durable(replica.journal.last()), &mut out);
+    assert_eq!(prepares(&out), 1);
 }
 
 #[test]
