@@ -185,13 +185,10 @@ impl Worker {
             }
             Task::Stable(sequence) => self.archive.stable(sequence, now),
             Task::Restore(_) if self.installing => {}
-            Task::Restore(proof) if self.archive.proven(&proof).is_some() => {
-                if let Some(snapshot) = self.archive.proven(&proof).cloned() {
-                    actions.push(TransferAction::Done(Box::new(snapshot)));
-                }
-            }
             Task::Restore(proof) => {
-                if let Some(transfer) = &mut self.transfer {
+                if let Some(snapshot) = self.archive.proven(&proof) {
+                    actions.push(TransferAction::Done(Box::new(snapshot.clone())));
+                } else if let Some(transfer) = &mut self.transfer {
                     transfer.offer(proof);
                 } else {
                     let held = self.archive.current().clone();

@@ -1,17 +1,14 @@
 //! Where the archivist puts snapshots: on a disk if there is one, and only then is anyone told of them.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::{Duration, Instant as Clock};
+use std::time::Instant as Clock;
 
 use pbft_core::archive::{Archive, Snapshot};
 use pbft_core::pages::PageChanges;
 use pbft_core::types::{Digest, ReplicaId, Sequence};
 
 use crate::executor::Event;
-use crate::storage::{Changed, Snapshots, StorageError};
-
-/// How long to wait for space on a full disk before trying again.
-const RETRY: Duration = Duration::from_secs(1);
+use crate::storage::{Changed, FULL_RETRY, Snapshots, StorageError};
 
 /// So many snapshots wait for space at the most.
 const WAITING_MAX: usize = 4;
@@ -95,7 +92,7 @@ impl Shelf {
                     if self.retry.is_none() {
                         tracing::warn!(replica = %self.id, %error, "the disk is full: no checkpoint is taken until there is space");
                     }
-                    self.retry = Some(Clock::now() + RETRY);
+                    self.retry = Some(Clock::now() + FULL_RETRY);
                     return Ok(reports);
                 }
                 Err(error) => return Err(error),

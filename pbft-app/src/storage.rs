@@ -13,6 +13,8 @@
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
 use pbft_core::replica::Record;
 use pbft_core::types::{Sequence, WriteId};
 
@@ -32,6 +34,9 @@ pub use medium::{FileMedium, Medium};
 pub(crate) use snapshots::{Changed, Loaded, Snapshots};
 pub use writer::StorageMetrics;
 pub(crate) use writer::Writer;
+
+/// How long to wait for space on a full disk before trying again.
+pub(crate) const FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// What a commit made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -527,6 +527,16 @@ pub enum Message {
 }
 
 impl Message {
+    /// The signed statement that it is, or that it brings a body for.
+    pub fn signed(&self) -> Option<&Signed> {
+        match self {
+            Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } => {
+                Some(signed)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it is a hint, a status or a fetch, of somebody else than `peer`, who sent it: nobody passes those
     /// on, and an old one played again would take the place of the true one.
     pub fn is_second_hand(&self, peer: ReplicaId) -> bool {

@@ -215,6 +215,14 @@ pub(crate) fn vote(sequence: u64, digest: Digest) -> Vote {
     Vote { view: View(0), sequence: Sequence(sequence), digest }
 }
 
+/// A replica whose store is lost, started.
+pub(crate) fn lost(world: &World, id: u32) -> Replica {
+    let (id, cluster) = (ReplicaId(id), Arc::clone(&world.cluster));
+    let mut replica = Replica::with_lost_store(id, cluster, Limits::default()).unwrap();
+    drive(world, &mut replica, Input::Start);
+    replica
+}
+
 /// Steps a replica with a message, makes its writes durable and its own votes known to itself, as a host
 /// would; returns the verdict on the message and everything it did.
 pub(crate) fn deliver(

@@ -528,8 +528,7 @@ impl Node {
                 let verified =
                     sign_message(&self.cluster, &*self.signer, replica, statement, batch);
                 // Shown first: a crash between two of its copies does not take back the first.
-                if let Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } =
-                    verified.message()
+                if let Some(signed) = verified.message().signed()
                     && !status
                 {
                     let statement = signed.statement.clone();
@@ -561,16 +560,15 @@ impl Node {
                 fx.push(Effect::Observe(Observation::Discarded { replica, below }));
             }
             Action::Restore { proof } => {
-                match &mut self.transfer {
+                match (&mut self.transfer, self.archive.proven(&proof)) {
                     _ if self.installing => return,
-                    None if self.archive.proven(&proof).is_some() => {
-                        if let Some(snapshot) = self.archive.proven(&proof).cloned() {
-                            self.installing = true;
-                            self.give(Command::Restore(Box::new(snapshot)), fx);
-                        }
+                    (Some(transfer), _) => transfer.offer(proof),
+                    (None, Some(snapshot)) => {
+                        let snapshot = Box::new(snapshot.clone());
+                        self.installing = true;
+                        self.give(Command::Restore(snapshot), fx);
                     }
-                    Some(transfer) => transfer.offer(proof),
-                    None => {
+                    (None, None) => {
                         let held = self.archive.current().clone();
                         let cluster = Arc::clone(&self.cluster);
                         self.transfer = Some(Transfer::new(cluster, replica, proof, held));
@@ -604,9 +602,7 @@ impl Node {
         let frame = wire::encode(message);
         for peer in self.cluster.replicas().filter(|peer| *peer != self.id) {
             if to == To::All || to == To::One(peer) {
-                if let Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } =
-                    message
-                {
+                if let Some(signed) = message.signed() {
                     let statement = signed.statement.clone();
                     fx.push(Effect::Observe(Observation::Sent { from: self.id, statement }));
                 }

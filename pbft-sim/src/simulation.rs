@@ -460,8 +460,13 @@ impl Simulation {
                 self.on_frame(from, to, &frame);
             }
             Event::Frame { .. } => {}
-            Event::Durable { replica, life } => self.on_durable(replica, life),
-            Event::Written { replica, life } => self.on_written(replica, life),
+            Event::Durable { replica, life } => {
+                self.on_disk((replica, life), Kind::Commit, Node::on_commit, Node::on_durable);
+            }
+            Event::Written { replica, life } => {
+                let tell = |node: &mut Node, now, write, fx: &mut _| node.on_kept(now, &write, fx);
+                self.on_disk((replica, life), Kind::Snapshot, Node::on_written, tell);
+            }
             Event::Room { replica } => {
                 self.with_crashed(replica, |node, _, fx| node.on_room(fx));
             }
@@ -580,41 +585,29 @@ impl Simulation {
         self.carry_out(Place::Client(client), effects);
     }
 
-    /// A commit ends: the disk first, then whoever waits for it.
-    fn on_durable(&mut self, replica: ReplicaId, life: u32) {
+    /// A commit ends, or a snapshot is written: the disk first, then whoever waits for it. Before and between a crash
+    /// may come.
+    fn on_disk<Done>(
+        &mut self,
+        (replica, life): (ReplicaId, u32),
+        kind: Kind,
+        write: fn(&mut Node, &mut Vec<Effect>) -> Option<Done>,
+        tell: fn(&mut Node, u64, Done, &mut Vec<Effect>),
+    ) {
         if !self.is_alive(replica, life) {
             return;
         }
-        let point = self.reach(replica, Kind::Commit);
+        let point = self.reach(replica, kind);
         if point == Some(false) {
-            return self.spring(replica, Kind::Commit);
+            return self.spring(replica, kind);
         }
-        let mut up_to = None;
-        self.with_node(replica, |node, _, fx| up_to = node.on_commit(fx));
+        let mut done = None;
+        self.with_node(replica, |node, _, fx| done = write(node, fx));
         if point == Some(true) {
-            return self.spring(replica, Kind::Commit);
+            return self.spring(replica, kind);
         }
-        if let Some(up_to) = up_to {
-            self.with_node(replica, |node, now, fx| node.on_durable(now, up_to, fx));
-        }
-    }
-
-    /// A snapshot is written: the disk first, then whoever waits for it.
-    fn on_written(&mut self, replica: ReplicaId, life: u32) {
-        if !self.is_alive(replica, life) {
-            return;
-        }
-        let point = self.reach(replica, Kind::Snapshot);
-        if point == Some(false) {
-            return self.spring(replica, Kind::Snapshot);
-        }
-        let mut written = None;
-        self.with_node(replica, |node, _, fx| written = node.on_written(fx));
-        if point == Some(true) {
-            return self.spring(replica, Kind::Snapshot);
-        }
-        if let Some(write) = written {
-            self.with_node(replica, |node, now, fx| node.on_kept(now, &write, fx));
+        if let Some(done) = done {
+            self.with_node(replica, |node, now, fx| tell(node, now, done, fx));
         }
     }
 

@@ -245,11 +245,8 @@ impl Traitor {
 /// Whether others bring something that bears the key of `me`.
 pub(crate) fn is_own_word(me: ReplicaId, verified: &Verified) -> bool {
     let own = match verified.message() {
-        Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } => {
-            signed.sender == me
-        }
         Message::Evidence(evidence) => evidence.subject().replica == me,
-        _ => false,
+        message => message.signed().is_some_and(|signed| signed.sender == me),
     };
     own && !verified.is_own_hand()
 }

@@ -67,6 +67,17 @@ fn groups() -> Vec<(Vec<Record>, Option<u64>)> {
     ]
 }
 
+/// Appends one group, numbered on from `id`.
+fn give(journal: &mut Journal, id: &mut u64, records: Vec<Record>, discard: Option<u64>) {
+    for record in records {
+        *id += 1;
+        journal.append(WriteId(*id), record);
+    }
+    if let Some(below) = discard {
+        journal.discard(Sequence(below));
+    }
+}
+
 /// Writes the groups until something fails; what was reported durable after each, and how it ended.
 fn write(medium: &Arc<Faulty>) -> (usize, Result<(), StorageError>) {
     let mut journal = match open(Arc::clone(medium)) {
@@ -76,13 +87,7 @@ fn write(medium: &Arc<Faulty>) -> (usize, Result<(), StorageError>) {
     let mut done = 0;
     let mut id = 0;
     for (records, discard) in groups() {
-        for record in records {
-            id += 1;
-            journal.append(WriteId(id), record);
-        }
-        if let Some(below) = discard {
-            journal.discard(Sequence(below));
-        }
+        give(&mut journal, &mut id, records, discard);
         match journal.commit() {
             Ok(committed) => assert_eq!(committed.last, WriteId(id)),
             Err(error) => {
@@ -233,13 +238,7 @@ fn h7_a_full_disk_loses_nothing_and_is_written_on_once_there_is_room() {
         medium.set_room(Some(room));
         let (mut id, mut was_full) = (0, false);
         for (records, discard) in groups() {
-            for record in records {
-                id += 1;
-                journal.append(WriteId(id), record);
-            }
-            if let Some(below) = discard {
-                journal.discard(Sequence(below));
-            }
+            give(&mut journal, &mut id, records, discard);
             match journal.commit() {
                 Ok(committed) => assert_eq!(committed.last, WriteId(id)),
                 Err(StorageError::Full { .. }) => {

@@ -19,12 +19,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use super::medium::Guard;
-use super::{Committed, Journal, Storage, StorageError};
+use super::{Committed, FULL_RETRY, Journal, Storage, StorageError};
 use crate::error::NodeError;
 use crate::executor::Event;
-
-/// How long to wait for space on a full disk before trying again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// What the journal's disk has done since the node started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,7 +180,7 @@ impl Worker {
     fn note_full(&mut self, error: Option<&StorageError>) {
         let full = error.is_some();
         let was_full = self.retry.is_some();
-        self.retry = full.then(|| Clock::now() + RETRY);
+        self.retry = full.then(|| Clock::now() + FULL_RETRY);
         if full == was_full {
             return;
         }

@@ -7,9 +7,9 @@
 //! - Every checkpoint that let this replica vote was executed by one of them, so once all they executed
 //!   is proven stable here, at c0, no vote was ever said above c0 + L. From a stable checkpoint at or above
 //!   c0 + 2L on no slot is open for which one could have been.
-//! - Every view that this replica was in was voted for by one of them, so it said nothing of a view above
-//!   M + 1, where M is the highest that those n - f voted for. In views up to M + 1 it stays silent for
-//!   good: an old ViewChange of its own may be on its way into a NewView that knows nothing of new votes.
+//! - Every view that this replica was in was voted for by Q - f correct others, so it said nothing of a view
+//!   above M + 1, where M is the (Q - f)-th highest that they voted for. In views up to M + 1 it stays silent
+//!   for good: an old ViewChange of its own may be on its way into a NewView that knows nothing of new votes.
 //!
 //! An answer names what was asked with, the wall clock at the start of this run, so that nothing said before
 //! the loss and delayed since counts as one.

@@ -11,14 +11,6 @@ use crate::types::{Digest, Sequence};
 
 // K = 4, L = 8: nothing was voted on above c0 + L, and from c0 + 16 on nothing open could have been.
 
-fn lost(world: &World, n: u32) -> Replica {
-    let mut replica =
-        Replica::with_lost_store(ReplicaId(n), Arc::clone(&world.cluster), Limits::default())
-            .unwrap();
-    drive(world, &mut replica, Input::Start);
-    replica
-}
-
 fn answer(sender: u32, asked: u64, stable: u64, executed: u64, voted: u64) -> (u32, Status) {
     let status = Status {
         view: View(voted),

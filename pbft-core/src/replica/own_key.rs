@@ -19,11 +19,8 @@ impl Replica {
         let foreign =
             |signed: &&Signed| signed.sender == self.id && self.cannot_have_said(&signed.statement);
         match message {
-            Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } => {
-                Some(signed).filter(foreign)
-            }
             Message::Evidence(evidence) => Evidence::statements(evidence).find(foreign),
-            _ => None,
+            message => message.signed().filter(foreign),
         }
     }
 

@@ -1,6 +1,5 @@
 //! What a review found: schedules that ended otherwise once.
 
-use alloc::sync::Arc;
 use alloc::vec;
 
 use super::*;
@@ -8,14 +7,6 @@ use crate::message::{Checkpoint, Status};
 use crate::replica::{Input, Standing};
 use crate::testing::*;
 use crate::types::{ClientId, Digest, RequestNumber, WallTime};
-
-fn lost(world: &World, n: u32) -> Replica {
-    let mut replica =
-        Replica::with_lost_store(ReplicaId(n), Arc::clone(&world.cluster), Limits::default())
-            .unwrap();
-    drive(world, &mut replica, Input::Start);
-    replica
-}
 
 fn answer(world: &World, replica: &mut Replica, sender: u32, voted: u64) {
     let status = Status {

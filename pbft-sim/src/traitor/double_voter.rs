@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pbft_core::hook::Deed;
-use pbft_core::message::{Message, Statement, Vote};
+use pbft_core::message::{Statement, Vote};
 use pbft_core::replica::{Input, To};
 use pbft_core::types::{Instant, ReplicaId};
 
@@ -56,8 +56,7 @@ impl Behaviour for DoubleVoter {
         inputs: &mut Vec<Input>,
     ) {
         if let Input::Deliver(verified) = &input
-            && let Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } =
-                verified.message()
+            && let Some(signed) = verified.message().signed()
             && signed.sender != world.me()
             && let Some(vote) = vote_in(&signed.statement)
             && self.answered.insert((vote, signed.sender))

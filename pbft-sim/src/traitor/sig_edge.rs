@@ -71,8 +71,7 @@ impl Behaviour for SigEdge {
     ) {
         // Others' signatures are replayed under other kinds too.
         if let Input::Deliver(verified) = &input
-            && let Message::Statement(signed) | Message::Proposal { pre_prepare: signed, .. } =
-                verified.message()
+            && let Some(signed) = verified.message().signed()
             && signed.sender != world.me()
             && world.random.chance(300)
         {
