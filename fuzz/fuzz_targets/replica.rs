@@ -65,6 +65,7 @@ fuzz_target!(|input: &[u8]| {
         for input in inputs {
             replica.step(time, input, &mut out);
         }
+        replica.propose(time, &mut out);
         out.clear();
         assert!(replica.window().slots().count() as u64 <= 4 * WINDOW);
     }

@@ -11,6 +11,7 @@ use pbft_core::client::{
 };
 use pbft_core::cluster::Cluster;
 use pbft_core::crypto::Ed25519Signer;
+use pbft_core::limits::Constants;
 use pbft_core::message::{ClientMessage, Operations, Outcome, Refusal, ReplicaMessage, Report};
 use pbft_core::replica::To;
 use pbft_core::types::{Instant, ReplicaId, RequestNumber};
@@ -86,14 +87,42 @@ enum Command {
     Status { answer: oneshot::Sender<BTreeMap<ReplicaId, Report>>, deadline: Clock },
 }
 
+/// Operations that go into one envelope together, and who waits for them.
 struct Waiting {
-    operation: Bytes,
+    asked: Asked,
     deadline: Clock,
-    answer: oneshot::Sender<Submitted>,
+}
+
+enum Asked {
+    One { operation: Bytes, answer: oneshot::Sender<Submitted> },
+    All { operations: Vec<Bytes>, answer: oneshot::Sender<Vec<Submitted>> },
+}
+
+impl Asked {
+    fn operations(&self) -> &[Bytes] {
+        match self {
+            Asked::One { operation, .. } => std::slice::from_ref(operation),
+            Asked::All { operations, .. } => operations,
+        }
+    }
+
+    /// Tells whoever waits; one who does not wait any more is told nothing.
+    fn answer(self, outcomes: &mut impl Iterator<Item = Submitted>) {
+        let mut next = || outcomes.next().unwrap_or(Submitted::Unknown);
+        match self {
+            Asked::One { answer, .. } => drop(answer.send(next())),
+            Asked::All { operations, answer } => {
+                drop(answer.send(operations.iter().map(|_| next()).collect()));
+            }
+        }
+    }
 }
 
 /// Submits waiting for the task; more make their callers wait.
 const COMMANDS_MAX: usize = 4096;
+/// How often callers that an outcome woke have the chance to submit their next operation before an envelope
+/// is closed.
+const ROUNDS_MAX: usize = 4;
 
 impl Client {
     /// Connects with the keys and numbers of a client directory, which stays locked meanwhile. With one that
@@ -136,6 +165,7 @@ impl Client {
             numbers,
             envelopes_in_flight_max: envelopes_in_flight_max.max(1),
             waiting: VecDeque::new(),
+            first_deadline: None,
             under_way: BTreeMap::new(),
             queries: Vec::new(),
             started: Clock::now(),
@@ -155,11 +185,31 @@ impl Client {
     pub async fn submit(&self, operation: impl Into<Bytes>, timeout: Duration) -> Submitted {
         let (answer, answered) = oneshot::channel();
         let deadline = Clock::now() + timeout;
-        let command = Command::Submit(Waiting { operation: operation.into(), deadline, answer });
-        if self.commands.send(command).await.is_err() {
+        let asked = Asked::One { operation: operation.into(), answer };
+        if self.commands.send(Command::Submit(Waiting { asked, deadline })).await.is_err() {
             return Submitted::Refused(Refused::Closed);
         }
         answered.await.unwrap_or(Submitted::Unknown)
+    }
+
+    /// Submits many operations under one signature and waits, at most `timeout`, for what becomes of each.
+    /// They are executed in this order, with nothing between them; one that is refused does not stop those
+    /// after it.
+    ///
+    /// All are refused, and none is sent, if they are more or longer than the cluster allows in one request.
+    /// Cancel safe as [`Client::submit`].
+    pub async fn submit_all(&self, operations: Vec<Bytes>, timeout: Duration) -> Vec<Submitted> {
+        let count = operations.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let (answer, answered) = oneshot::channel();
+        let deadline = Clock::now() + timeout;
+        let asked = Asked::All { operations, answer };
+        if self.commands.send(Command::Submit(Waiting { asked, deadline })).await.is_err() {
+            return vec![Submitted::Refused(Refused::Closed); count];
+        }
+        answered.await.unwrap_or_else(|_| vec![Submitted::Unknown; count])
     }
 
     /// Asks every replica for its status; those who do not answer within `timeout` are missing.
@@ -236,7 +286,9 @@ struct Task {
     numbers: Numbers,
     envelopes_in_flight_max: usize,
     waiting: VecDeque<Waiting>,
-    under_way: BTreeMap<RequestNumber, Vec<oneshot::Sender<Submitted>>>,
+    /// None of those that wait has an earlier one.
+    first_deadline: Option<Clock>,
+    under_way: BTreeMap<RequestNumber, Vec<Asked>>,
     queries: Vec<Query>,
     started: Clock,
 }
@@ -257,9 +309,32 @@ impl Task {
                 }
                 () = tokio::time::sleep_until(alarm.into()), if !self.is_idle() => self.on_alarm(),
             }
+            while let Some(received) = self.network.try_receive() {
+                self.on_received(received);
+            }
+            self.gather(&mut incoming).await;
             self.send_envelopes();
         }
         self.network.close().await;
+    }
+
+    /// Takes in what callers submit who run now: one signature for all of them.
+    async fn gather(&mut self, incoming: &mut mpsc::Receiver<Command>) {
+        if !self.may_send() {
+            return;
+        }
+        for _ in 0..ROUNDS_MAX {
+            tokio::task::yield_now().await;
+            let before = self.waiting.len();
+            while self.waiting.len() < COMMANDS_MAX
+                && let Ok(command) = incoming.try_recv()
+            {
+                self.on_command(command);
+            }
+            if self.waiting.len() == before {
+                return;
+            }
+        }
     }
 
     fn is_idle(&self) -> bool {
@@ -279,14 +354,24 @@ impl Task {
         let machine = self.machine.deadline();
         let machine = machine.map(|at| self.started + Duration::from_micros(at.0));
         let queries = self.queries.iter().map(|query| query.deadline);
-        let waiting = self.waiting.iter().map(|waiting| waiting.deadline);
+        let waiting = self.first_deadline;
         // When idle the alarm is not looked at.
         machine.into_iter().chain(queries).chain(waiting).min().unwrap_or(self.started)
     }
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Submit(waiting) => self.waiting.push_back(waiting),
+            Command::Submit(waiting) => match self.check(waiting.asked.operations()) {
+                Ok(()) => {
+                    let first = self.first_deadline.get_or_insert(waiting.deadline);
+                    *first = waiting.deadline.min(*first);
+                    self.waiting.push_back(waiting);
+                }
+                Err(error) => {
+                    let refused = Submitted::Refused(Refused::NotSent(error));
+                    waiting.asked.answer(&mut std::iter::repeat(refused));
+                }
+            },
             Command::Status { answer, deadline } => {
                 self.queries.push(Query { reports: BTreeMap::new(), answer, deadline });
                 let frame = wire::encode(&ClientMessage::Query);
@@ -363,12 +448,15 @@ impl Task {
         self.perform(actions);
         let now = Clock::now();
         self.end_queries(|query| now >= query.deadline);
-        // What waited for an envelope until its deadline was never sent, but its caller has left anyway.
-        while let Some(first) = self.waiting.front()
-            && now >= first.deadline
-        {
-            if let Some(waiting) = self.waiting.pop_front() {
-                let _ = waiting.answer.send(Submitted::Unknown);
+        // What waited for an envelope until its deadline was never sent.
+        if self.first_deadline.is_some_and(|first| now >= first) {
+            let all = std::mem::take(&mut self.waiting).into_iter();
+            let (late, waiting): (VecDeque<_>, VecDeque<_>) =
+                all.partition(|waiting| now >= waiting.deadline);
+            self.first_deadline = waiting.iter().map(|waiting| waiting.deadline).min();
+            self.waiting = waiting;
+            for waiting in late {
+                waiting.asked.answer(&mut std::iter::empty());
             }
         }
     }
@@ -382,33 +470,64 @@ impl Task {
         }
     }
 
-    /// Puts what waits into envelopes: at once when few are under way, together when many are.
-    fn send_envelopes(&mut self) {
-        while !self.waiting.is_empty()
+    fn may_send(&self) -> bool {
+        !self.waiting.is_empty()
             && self.machine.unresolved() < self.envelopes_in_flight_max
             && !self.machine.is_full()
-        {
+    }
+
+    /// Puts what waits into envelopes: at once when few are under way, together when many are.
+    fn send_envelopes(&mut self) {
+        while self.may_send() {
             self.send_envelope();
         }
     }
 
-    fn send_envelope(&mut self) {
+    /// Whether operations fit one envelope. What does not is refused alone, not with its neighbours.
+    fn check(&self, operations: &[Bytes]) -> Result<(), SubmitError> {
         let constants = self.cluster.constants();
-        let most = usize::try_from(constants.request_operations_max).unwrap_or(1);
-        // Leave room for whatever else a batch must hold.
-        let room = usize::try_from(constants.batch_bytes_max / 2).unwrap_or(usize::MAX);
+        let longest = operations.iter().map(Bytes::len).max().unwrap_or(0);
+        if longest > size(constants.operation_bytes_max) {
+            return Err(SubmitError::OperationTooLong(longest, constants.operation_bytes_max));
+        }
+        if operations.len() > size(constants.request_operations_max) {
+            let most = constants.request_operations_max;
+            return Err(SubmitError::TooManyOperations(operations.len(), most));
+        }
+        let room = envelope_bytes_max(constants);
+        let bytes = packed_bytes(operations);
+        if operations.len() > 1 && bytes > room {
+            return Err(SubmitError::RequestTooLong(bytes, u32::try_from(room).unwrap_or(u32::MAX)));
+        }
+        Ok(())
+    }
+
+    /// Takes from the front what fits one envelope together.
+    fn next_envelope(&mut self) -> Vec<Waiting> {
+        let constants = self.cluster.constants();
+        let (most, room) = (size(constants.request_operations_max), envelope_bytes_max(constants));
+        let (mut count, mut bytes) = (0_usize, 0_usize);
         let mut envelope: Vec<Waiting> = Vec::new();
-        let mut bytes = 0_usize;
         while let Some(next) = self.waiting.front() {
-            bytes = bytes.saturating_add(next.operation.len()).saturating_add(4);
-            if envelope.len() >= most || (!envelope.is_empty() && bytes > room) {
+            let operations = next.asked.operations();
+            count = count.saturating_add(operations.len());
+            bytes = bytes.saturating_add(packed_bytes(operations));
+            if !envelope.is_empty() && (count > most || bytes > room) {
                 break;
             }
             envelope.extend(self.waiting.pop_front());
         }
+        if self.waiting.is_empty() {
+            self.first_deadline = None;
+        }
+        envelope
+    }
+
+    fn send_envelope(&mut self) {
+        let envelope = self.next_envelope();
         let deadline = envelope.iter().map(|waiting| waiting.deadline).max();
-        let operations = Operations::new(envelope.iter().map(|waiting| &waiting.operation));
-        let (Some(deadline), Some(operations)) = (deadline, operations) else {
+        let operations = envelope.iter().flat_map(|waiting| waiting.asked.operations());
+        let (Some(deadline), Some(operations)) = (deadline, Operations::new(operations)) else {
             return;
         };
         let mut actions = Vec::new();
@@ -419,15 +538,16 @@ impl Task {
             let now = self.now();
             self.machine.submit(now, operations, deadline, &mut actions).map_err(Refused::from)
         };
-        let answers = envelope.into_iter().map(|waiting| waiting.answer);
+        let asked = envelope.into_iter().map(|waiting| waiting.asked);
         match submitted {
             Ok(number) => {
-                self.under_way.insert(number, answers.collect());
+                self.under_way.insert(number, asked.collect());
                 self.perform(actions);
             }
-            Err(refused) => answers.for_each(|answer| {
-                let _ = answer.send(Submitted::Refused(refused.clone()));
-            }),
+            Err(refused) => {
+                let mut refused = std::iter::repeat(Submitted::Refused(refused));
+                asked.for_each(|asked| asked.answer(&mut refused));
+            }
         }
     }
 
@@ -454,23 +574,39 @@ impl Task {
     }
 
     fn finish(&mut self, number: RequestNumber, outcome: ClientOutcome) {
-        let Some(answers) = self.under_way.remove(&number) else {
+        let Some(envelope) = self.under_way.remove(&number) else {
             return;
-        };
-        let mut each: Vec<Submitted> = match outcome {
-            ClientOutcome::Committed(outcomes) => outcomes.into_iter().map(of_operation).collect(),
-            ClientOutcome::Refused(refusal) => {
-                vec![Submitted::Refused(Refused::Request(refusal)); answers.len()]
-            }
-            ClientOutcome::Unknown => Vec::new(),
         };
         // One outcome for each operation is what f + 1 replicas agreed on; were it fewer, nothing is known
         // of the rest.
-        each.resize(answers.len(), Submitted::Unknown);
-        for (answer, submitted) in answers.into_iter().zip(each) {
-            let _ = answer.send(submitted);
+        match outcome {
+            ClientOutcome::Committed(outcomes) => {
+                let mut outcomes = outcomes.iter().map(of_operation);
+                envelope.into_iter().for_each(|asked| asked.answer(&mut outcomes));
+            }
+            ClientOutcome::Refused(refusal) => {
+                let mut refused = std::iter::repeat(Submitted::Refused(Refused::Request(refusal)));
+                envelope.into_iter().for_each(|asked| asked.answer(&mut refused));
+            }
+            ClientOutcome::Unknown => {
+                envelope.into_iter().for_each(|asked| asked.answer(&mut std::iter::empty()));
+            }
         }
     }
+}
+
+fn size(bound: u32) -> usize {
+    usize::try_from(bound).unwrap_or(usize::MAX)
+}
+
+/// Leaves room for whatever else a batch must hold.
+fn envelope_bytes_max(constants: &Constants) -> usize {
+    size(constants.batch_bytes_max / 2)
+}
+
+/// With four bytes of length before each.
+fn packed_bytes(operations: &[Bytes]) -> usize {
+    operations.iter().map(|operation| operation.len() + 4).sum()
 }
 
 fn of_operation(outcome: Outcome) -> Submitted {

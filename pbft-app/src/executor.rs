@@ -48,7 +48,13 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// For the replica.
     Input(Input),
-    /// For a client, encoded.
+    /// A slot was applied: the numbers it consumed, and the answers to its requests, encoded.
+    Executed {
+        sequence: Sequence,
+        consumed: Vec<(ClientId, RequestNumber)>,
+        replies: Vec<(ClientId, Bytes)>,
+    },
+    /// A kept answer for a client, encoded.
     Reply { client: ClientId, frame: Bytes },
     /// For a status report.
     Digest { client: ClientId, executed: Sequence, digest: Digest },
@@ -168,19 +174,12 @@ impl Owner {
         drop(self.events.send(event));
     }
 
-    fn reply(&self, reply: Reply) {
-        let client = reply.client;
-        let frame = wire::encode(&ReplicaMessage::Reply(reply));
-        self.tell(Event::Reply { client, frame });
-    }
-
     fn obey(&mut self, command: Command) -> Result<(), NodeError> {
         match command {
             Command::Execute { sequence, batch, view } => {
                 let applied = self.state.apply(sequence, batch.as_deref(), view)?;
-                applied.replies.into_iter().for_each(|reply| self.reply(reply));
-                let consumed = applied.consumed;
-                self.tell(Event::Input(Input::Executed { sequence, consumed }));
+                let replies = applied.replies.into_iter().map(encode).collect();
+                self.tell(Event::Executed { sequence, consumed: applied.consumed, replies });
             }
             // Only what changed is collected here; it is hashed elsewhere, and execution goes on.
             Command::Snapshot => {
@@ -194,7 +193,8 @@ impl Owner {
             }
             Command::Answer { client, number, digest, view } => {
                 if let Some(reply) = self.state.kept_reply(client, number, digest, view) {
-                    self.reply(reply);
+                    let (client, frame) = encode(reply);
+                    self.tell(Event::Reply { client, frame });
                 }
             }
             Command::Report { client } => {
@@ -205,6 +205,10 @@ impl Owner {
         }
         Ok(())
     }
+}
+
+fn encode(reply: Reply) -> (ClientId, Bytes) {
+    (reply.client, wire::encode(&ReplicaMessage::Reply(reply)))
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

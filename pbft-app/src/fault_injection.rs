@@ -15,7 +15,7 @@ mod absent {
     use pbft_net::{Lane, Node as Peer};
 
     use crate::error::NodeError;
-    use crate::host::{Host, Inputs};
+    use crate::host::Host;
 
     pub(crate) struct Installed;
 
@@ -38,14 +38,13 @@ mod absent {
             _: Time,
             _: Option<ReplicaId>,
             input: Input,
-            _: &mut Inputs,
         ) -> Result<[Input; 1], NodeError> {
             Ok([input])
         }
 
         #[inline]
-        pub(crate) fn act(&mut self, action: Action, inputs: &mut Inputs) -> Result<(), NodeError> {
-            self.perform(action, inputs)
+        pub(crate) fn act(&mut self, action: Action) -> Result<(), NodeError> {
+            self.perform(action)
         }
 
         #[inline]
@@ -69,7 +68,6 @@ mod absent {
 /// A hook, if one was given.
 #[cfg(feature = "fault-injection")]
 mod present {
-    use std::collections::VecDeque;
     use std::sync::{Arc, mpsc};
     use std::time::Duration;
 
@@ -84,7 +82,7 @@ mod present {
 
     use crate::archivist::Task;
     use crate::error::NodeError;
-    use crate::host::{Host, Inputs};
+    use crate::host::Host;
     use crate::node::{Node, NodeConfig};
     use crate::store::Store;
 
@@ -141,7 +139,6 @@ mod present {
             now: Time,
             from: Option<ReplicaId>,
             input: Input,
-            inputs: &mut Inputs,
         ) -> Result<Vec<Input>, NodeError> {
             let Some(hook) = &mut self.hook.hook else { return Ok(vec![input]) };
             if self.hook.forgetting {
@@ -149,20 +146,20 @@ mod present {
                     return Ok(Vec::new());
                 }
                 self.hook.forgetting = false;
-                inputs.push_front((None, Input::Start));
+                self.inputs.push_front((None, Input::Start));
             }
             let (mut passed, mut deeds) = (Vec::new(), Vec::new());
             let scene = Scene { now, replica: &self.replica };
             hook.hear(scene, from, input, &mut passed, &mut deeds);
-            self.carry_out(deeds, inputs)?;
+            self.carry_out(deeds)?;
             Ok(if self.hook.forgetting { Vec::new() } else { passed })
         }
 
-        pub(crate) fn act(&mut self, action: Action, inputs: &mut Inputs) -> Result<(), NodeError> {
+        pub(crate) fn act(&mut self, action: Action) -> Result<(), NodeError> {
             if self.hook.hook.is_some() {
-                self.show(Deed::Act(action), inputs)
+                self.show(Deed::Act(action))
             } else {
-                self.perform(action, inputs)
+                self.perform(action)
             }
         }
 
@@ -195,32 +192,30 @@ mod present {
             {
                 hook.wake(Scene { now, replica: &self.replica }, &mut deeds);
             }
-            let mut inputs = VecDeque::new();
-            self.carry_out(deeds, &mut inputs)?;
-            self.drive_all(inputs)
+            self.carry_out(deeds)?;
+            self.carry_on()
         }
 
         /// A deed that does not come from the replica itself.
         fn show_alone(&mut self, deed: Deed) -> Result<(), NodeError> {
-            let mut inputs = VecDeque::new();
-            self.show(deed, &mut inputs)?;
-            self.drive_all(inputs)
+            self.show(deed)?;
+            self.carry_on()
         }
 
-        fn show(&mut self, deed: Deed, inputs: &mut Inputs) -> Result<(), NodeError> {
+        fn show(&mut self, deed: Deed) -> Result<(), NodeError> {
             let now = self.now();
             let Some(hook) = &mut self.hook.hook else { return Ok(()) };
             let mut deeds = Vec::new();
             hook.act(Scene { now, replica: &self.replica }, deed, &mut deeds);
-            self.carry_out(deeds, inputs)
+            self.carry_out(deeds)
         }
 
-        fn carry_out(&mut self, deeds: Vec<Deed>, inputs: &mut Inputs) -> Result<(), NodeError> {
+        fn carry_out(&mut self, deeds: Vec<Deed>) -> Result<(), NodeError> {
             for deed in deeds {
                 match deed {
                     // What its replica still wanted before it forgot is nobody's any more.
                     _ if self.hook.forgetting => {}
-                    Deed::Act(action) => self.perform(action, inputs)?,
+                    Deed::Act(action) => self.perform(action)?,
                     Deed::Tell { client, message } => {
                         self.send_client(client, wire::encode(&message));
                     }
@@ -231,7 +226,7 @@ mod present {
                     Deed::Bytes { to, frame } => {
                         self.network.send(Peer::Replica(to), Lane::Bulk, frame);
                     }
-                    Deed::Forget(records) => self.forget(records, inputs),
+                    Deed::Forget(records) => self.forget(records),
                 }
             }
             Ok(())
@@ -239,7 +234,7 @@ mod present {
 
         /// Starts again from the latest stable snapshot and these records. Without a snapshot, or with
         /// records that are no journal, nothing happens. The loop waits for the archivist: only here.
-        fn forget(&mut self, records: Vec<Record>, inputs: &mut Inputs) {
+        fn forget(&mut self, records: Vec<Record>) {
             let (cluster, limits) = (Arc::clone(&self.cluster), self.limits.clone());
             let Ok(replica) = Replica::recover(self.id, cluster, limits, records) else { return };
             let (answer, answered) = mpsc::channel();
@@ -249,7 +244,7 @@ mod present {
                 self.replica = replica;
                 self.run += 1;
                 self.hook.forgetting = true;
-                inputs.clear();
+                self.inputs.clear();
             }
         }
     }

@@ -47,8 +47,10 @@ pub(crate) struct Publish {
     pub(crate) metrics: watch::Sender<StorageMetrics>,
 }
 
-/// Inputs for the replica, each with the peer whose link brought it, if one did.
-pub(crate) type Inputs = VecDeque<(Option<ReplicaId>, Input)>;
+/// So many frames are taken up before the tasks of the network have a turn: votes go out, what arrived comes in.
+const TURN_FRAMES_MAX: usize = 64;
+/// So many frames, at the latest, until a primary proposes what waits, however fast more arrive.
+const BURST_FRAMES_MAX: usize = 256;
 
 /// Everything the loop owns.
 pub(crate) struct Host {
@@ -64,6 +66,10 @@ pub(crate) struct Host {
     /// How often the replica has gone back to an earlier state of itself: what is reported durable to one of
     /// them is nothing to the next.
     pub(crate) run: u64,
+    /// What the replica has not been given yet, each with the peer whose link brought it, if one did.
+    pub(crate) inputs: VecDeque<(Option<ReplicaId>, Input)>,
+    /// Frames taken up since the primary last had the chance to propose.
+    taken: usize,
     /// The state that it goes on from, told to the replica before anything else.
     restored: Option<Input>,
     /// Below the stored snapshots, for a crash.
@@ -125,6 +131,8 @@ impl Host {
             network,
             journal,
             run: 0,
+            inputs: VecDeque::new(),
+            taken: 0,
             restored,
             snapshots,
             executor,
@@ -145,6 +153,7 @@ impl Host {
         }
         self.drive(None, Input::Start)?;
         loop {
+            self.propose()?;
             let alarm = self.replica.deadline();
             tokio::select! {
                 // What has arrived is read before a timer fires: after a pause the backlog says whether
@@ -165,8 +174,45 @@ impl Host {
                 () = sleep_until(self.started, alarm) => self.drive(None, Input::Wake)?,
                 () = sleep_until(self.started, self.hook.deadline()) => self.wake_hook()?,
             }
+            self.take_up_the_rest().await?;
         }
         self.network.close().await;
+        Ok(())
+    }
+
+    /// Takes up everything else that is at hand. Load is what makes the batches: a primary that is kept busy
+    /// proposes all that came meanwhile at once.
+    async fn take_up_the_rest(&mut self) -> Result<(), NodeError> {
+        let mut turn = 0;
+        while self.taken < BURST_FRAMES_MAX {
+            let before = self.taken;
+            if let Ok(event) = self.events.try_recv() {
+                self.on_event(event)?;
+            } else if let Some(received) = self.network.try_receive() {
+                self.on_received(received)?;
+            } else {
+                return Ok(());
+            }
+            turn += self.taken - before;
+            if turn >= TURN_FRAMES_MAX {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    /// Lets the replica propose, and shows what it is doing.
+    fn propose(&mut self) -> Result<(), NodeError> {
+        self.taken = 0;
+        let mut actions = Vec::new();
+        self.replica.propose(self.now(), &mut actions);
+        for action in actions {
+            self.act(action)?;
+        }
+        self.carry_on()?;
+        self.publish.send_replace(Some(self.replica.summary()));
         Ok(())
     }
 
@@ -179,6 +225,12 @@ impl Host {
     fn on_event(&mut self, event: Event) -> Result<(), NodeError> {
         match event {
             Event::Input(input) => self.drive(None, input)?,
+            Event::Executed { sequence, consumed, replies } => {
+                for (client, frame) in replies {
+                    self.tell(client, frame)?;
+                }
+                self.drive(None, Input::Executed { sequence, consumed })?;
+            }
             Event::Reply { client, frame } => self.tell(client, frame)?,
             Event::Digest { client, executed, digest } => self.report(client, executed, digest),
             Event::Transfer { peer, frame } => self.hand(peer, frame)?,
@@ -205,9 +257,11 @@ impl Host {
             }
             Received::Up(Peer::Client(_)) | Received::Down(Peer::Client(_)) => Ok(()),
             Received::Frames { from: Peer::Replica(peer), frames } => {
+                self.taken += frames.len();
                 self.on_peer_frames(peer, &frames)
             }
             Received::Frames { from: Peer::Client(client), frames } => {
+                self.taken += frames.len();
                 self.on_client_frames(client, &frames)
             }
         }
@@ -276,35 +330,35 @@ impl Host {
     /// Gives the replica an input, which came by the link of `from` if that is a peer, and carries out
     /// everything that follows from it.
     pub(crate) fn drive(&mut self, from: Option<ReplicaId>, input: Input) -> Result<(), NodeError> {
-        self.drive_all(VecDeque::from([(from, input)]))
+        self.inputs.push_back((from, input));
+        self.carry_on()
     }
 
-    pub(crate) fn drive_all(&mut self, mut inputs: Inputs) -> Result<(), NodeError> {
+    /// Gives the replica all inputs there are, and carries out everything that follows from them.
+    pub(crate) fn carry_on(&mut self) -> Result<(), NodeError> {
         let mut actions = Vec::new();
         loop {
-            while let Some((from, input)) = inputs.pop_front() {
+            while let Some((from, input)) = self.inputs.pop_front() {
                 let now = self.now();
-                for input in self.hear(now, from, input, &mut inputs)? {
+                for input in self.hear(now, from, input)? {
                     let verdict = self.replica.step(now, input, &mut actions);
                     if let Verdict::Refused(misbehavior) = verdict {
                         tracing::warn!(replica = %self.id, ?misbehavior, "a peer broke the protocol");
                     }
                     for action in actions.drain(..) {
-                        self.act(action, &mut inputs)?;
+                        self.act(action)?;
                     }
                 }
             }
             // Memory is asked once for everything that was appended; a disk reports by itself, later.
             match self.journal.take_durable()? {
-                Some(id) => inputs.push_back((None, Input::Durable(id))),
-                None => break,
+                Some(id) => self.inputs.push_back((None, Input::Durable(id))),
+                None => return Ok(()),
             }
         }
-        self.publish.send_replace(Some(self.replica.summary()));
-        Ok(())
     }
 
-    pub(crate) fn perform(&mut self, action: Action, inputs: &mut Inputs) -> Result<(), NodeError> {
+    pub(crate) fn perform(&mut self, action: Action) -> Result<(), NodeError> {
         match action {
             Action::Persist { id, record } => {
                 if let Record::Stable(proof) = &record {
@@ -318,7 +372,7 @@ impl Host {
                 let verified = sign_message(&self.cluster, &self.signer, self.id, statement, batch);
                 self.send(to, verified.message());
                 if own {
-                    inputs.push_back((None, Input::Deliver(verified)));
+                    self.inputs.push_back((None, Input::Deliver(verified)));
                 }
             }
             Action::Relay { to, message } => self.send(to, &message),

@@ -12,7 +12,7 @@ use core::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::limits::{ClientLimits, ConfigError};
-use crate::message::{Answer, Operations, Outcome, Reply, RequestBody};
+use crate::message::{Answer, Operations, Outcomes, Reply, RequestBody};
 use crate::replica::To;
 use crate::types::{ClientId, Digest, Instant, ReplicaId, RequestNumber, View};
 
@@ -60,7 +60,7 @@ pub enum ClientAction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientOutcome {
     /// Ordered and executed: one outcome for each operation, on the word of f + 1 replicas.
-    Committed(Vec<Outcome>),
+    Committed(Outcomes),
     /// Ordered, and none of its operations was executed or ever will be.
     Refused(RequestRefusal),
     /// No answer in time, or none that says. It may have been executed, or may yet be.
@@ -280,9 +280,11 @@ impl Client {
         if reply.digest != request.digest {
             return;
         }
-        request.answers.insert(from, reply.answer.clone());
-        let equal = request.answers.values().filter(|answer| **answer == reply.answer).count();
-        if equal < join {
+        // The latest word of each replica counts.
+        request.answers.remove(&from);
+        let others = request.answers.values().filter(|answer| **answer == reply.answer).count();
+        if others + 1 < join {
+            request.answers.insert(from, reply.answer);
             return;
         }
         let outcome = match reply.answer {

@@ -3,6 +3,7 @@ use alloc::vec;
 use bytes::Bytes;
 
 use super::*;
+use crate::message::Outcome;
 use crate::testing::World;
 
 const START: Instant = Instant(1_000_000);
@@ -23,7 +24,7 @@ fn submit(client: &mut Client, out: &mut Vec<ClientAction>) -> RequestBody {
 }
 
 fn answer(body: &RequestBody, result: &'static str, view: u64) -> Reply {
-    let outcomes = vec![Outcome::Done(Bytes::from(result))];
+    let outcomes = [Outcome::Done(Bytes::from(result))].into_iter().collect();
     Reply {
         client: body.client,
         number: body.number,

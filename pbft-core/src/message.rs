@@ -25,11 +25,13 @@ use crate::types::{
 use crate::wire;
 
 mod client;
+mod outcome;
 mod view;
 
 pub use client::{
-    Answer, ClientMessage, Convictions, Outcome, Refusal, ReplicaMessage, Reply, Report, Text,
+    Answer, ClientMessage, Convictions, ReplicaMessage, Reply, Report, Text,
 };
+pub use outcome::{Outcome, Outcomes, Refusal};
 pub use view::{BodyName, Fetch, NewView, SignedViewChange, ViewChange};
 
 /// One or more operations of one client, in order, in one packed buffer.

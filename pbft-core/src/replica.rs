@@ -218,9 +218,7 @@ impl Replica {
             }
             Input::Wake => self.on_wake(now, out),
             Input::Durable(id) => self.on_durable(now, id, out),
-            Input::Executed { sequence, consumed } => {
-                self.on_executed(now, sequence, &consumed, out)
-            }
+            Input::Executed { sequence, consumed } => self.on_executed(sequence, &consumed),
             Input::Snapshotted { sequence, digest } => self.on_snapshotted(sequence, digest, out),
             Input::Restored { sequence, digest, consumed } => {
                 self.on_restored(now, sequence, digest, &consumed, out)

@@ -16,7 +16,7 @@ use crate::application::{Application, Context};
 use crate::archive::Snapshot;
 use crate::cluster::Cluster;
 use crate::limits::Constants;
-use crate::message::{Answer, Batch, Outcome, Reply, Request};
+use crate::message::{Answer, Batch, Outcome, Outcomes, Reply, Request};
 use crate::pages::{PageChanges, PageError, Pages};
 use crate::tree::PageTree;
 use crate::types::{ClientId, Digest, RequestNumber, Sequence, View, WallTime};
@@ -362,34 +362,28 @@ fn execute(
     constants: &Constants,
     context: &mut Context,
     request: &Request,
-) -> Vec<Outcome> {
+) -> Outcomes {
     let operations = request.operations();
     let room = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
     let each_min = room(Constants::OUTCOME_BYTES_MIN);
     // Every operation has the least an outcome takes reserved; the rest goes to whoever comes first.
     let mut spare = room(constants.results_bytes_max)
         .saturating_sub(operations.count().saturating_mul(each_min));
-    let mut outcomes = Vec::with_capacity(operations.count());
-    for (index, operation) in (0_u32..).zip(operations.iter()) {
+    let each = (0_u32..).zip(operations.iter()).map(|(index, operation)| {
         context.operation = index;
-        let outcome = match application.execute(context, operation) {
-            Ok(result) => Outcome::Done(result),
-            Err(refusal) => Outcome::Refused(refusal),
+        let (extra, outcome) = match application.execute(context, operation) {
+            Ok(result) => (result.len(), Outcome::Done(result)),
+            Err(refusal) => (refusal.reason().len(), Outcome::Refused(refusal)),
         };
-        let extra = match &outcome {
-            Outcome::Done(result) => result.len(),
-            Outcome::Refused(refusal) => refusal.reason().len(),
-            Outcome::ResultTooLong => 0,
-        };
-        outcomes.push(match spare.checked_sub(extra) {
+        match spare.checked_sub(extra) {
             Some(left) => {
                 spare = left;
                 outcome
             }
             None => Outcome::ResultTooLong,
-        });
-    }
-    outcomes
+        }
+    });
+    each.collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ fn apply(state: &mut ReplicatedState, slot: u64, time: u64, requests: Vec<Reques
 }
 
 fn done(text: &str) -> Answer {
-    Answer::Executed(vec![Outcome::Done(Bytes::copy_from_slice(text.as_bytes()))])
+    let outcome = Outcome::Done(Bytes::copy_from_slice(text.as_bytes()));
+    Answer::Executed([outcome].into_iter().collect())
 }
 
 fn recorded(state: &ReplicatedState) -> Bytes {
@@ -207,6 +208,7 @@ fn operations_of_one_request_have_an_outcome_each_in_order() {
     let mut state = state(&world);
     let answers = apply(&mut state, 1, 5, vec![envelope(&world, &[b"a", b"refuse", b"b"])]);
     let [Answer::Executed(outcomes)] = &answers[..] else { panic!("{answers:?}") };
+    let outcomes: Vec<Outcome> = outcomes.iter().collect();
     assert!(
         matches!(&outcomes[..], [Outcome::Done(_), Outcome::Refused(refusal), Outcome::Done(_)] if refusal.code() == 7)
     );
@@ -220,6 +222,7 @@ fn results_beyond_the_bound_are_a_deterministic_error_and_the_reply_stays_within
     let request = envelope(&world, &[b"size 40000", b"size 40000", b"size 10"]);
     let answers = apply(&mut state, 1, 5, vec![request]);
     let [answer @ Answer::Executed(outcomes)] = &answers[..] else { panic!("{answers:?}") };
+    let outcomes: Vec<Outcome> = outcomes.iter().collect();
     assert!(matches!(&outcomes[..], [Outcome::Done(_), Outcome::ResultTooLong, Outcome::Done(_)]));
     let bound = usize::try_from(world.cluster.constants().results_bytes_max).unwrap();
     assert!(wire::encode_bare(answer).len() <= bound);
@@ -235,6 +238,7 @@ fn every_operation_has_a_seed_of_its_own_that_all_replicas_share() {
     let seeds = run(&mut one);
     assert_eq!(seeds, run(&mut other));
     let [Answer::Executed(outcomes)] = &seeds[..] else { panic!("{seeds:?}") };
+    let outcomes: Vec<Outcome> = outcomes.iter().collect();
     assert_ne!(outcomes[0], outcomes[1]);
 }
 

@@ -252,10 +252,17 @@ pub(crate) fn drive_at(
     let mut all = Outbox::new();
     let mut inputs = VecDeque::from([input]);
     let mut verdict = None;
-    while let Some(input) = inputs.pop_front() {
+    loop {
         let mut out = Outbox::new();
-        let this = replica.step(now, input, &mut out);
-        verdict.get_or_insert(this);
+        if let Some(input) = inputs.pop_front() {
+            let this = replica.step(now, input, &mut out);
+            verdict.get_or_insert(this);
+        } else {
+            replica.propose(now, &mut out);
+            if out.is_empty() {
+                break;
+            }
+        }
         for action in &out {
             match action {
                 Action::Persist { id, .. } => inputs.push_back(Input::Durable(*id)),

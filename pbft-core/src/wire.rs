@@ -49,7 +49,9 @@ pub enum WireError {
 
 /// Encodes `value` as a frame, wire version first.
 pub fn encode<T: Encode>(value: &T) -> Bytes {
-    let mut frame = VERSION.to_le_bytes().to_vec();
+    // A vote fits without growing.
+    let mut frame = Vec::with_capacity(256);
+    frame.extend_from_slice(&VERSION.to_le_bytes());
     append(&mut frame, value);
     Bytes::from(frame)
 }

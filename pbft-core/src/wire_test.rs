@@ -151,7 +151,7 @@ fn answers() -> [ReplicaMessage; 5] {
         version: [1, 2, 3],
     };
     [
-        reply(Answer::Executed(outcomes)),
+        reply(Answer::Executed(outcomes.into_iter().collect())),
         reply(Answer::Stale),
         reply(Answer::NumberUsed),
         ReplicaMessage::Busy(RequestNumber(9)),

@@ -393,7 +393,18 @@ impl Node {
         fx: &mut Vec<Effect>,
     ) {
         let time = self.time(now);
-        while let Some((from, input)) = inputs.pop_front() {
+        loop {
+            let Some((from, input)) = inputs.pop_front() else {
+                let mut out = Outbox::new();
+                self.replica.propose(time, &mut out);
+                if out.is_empty() {
+                    break;
+                }
+                for action in out {
+                    self.show(now, Deed::Act(action), inputs, fx);
+                }
+                continue;
+            };
             let (mut passed, mut deeds) = (Vec::new(), Vec::new());
             match &mut self.hook {
                 Some(hook) => {

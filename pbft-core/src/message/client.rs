@@ -2,15 +2,14 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
-use bytes::Bytes;
 
 use super::Request;
+use super::outcome::{Outcomes, cut};
 use crate::crypto::Kind;
 use crate::evidence::Subject;
 use crate::types::{ClientId, Digest, ReplicaId, RequestNumber, Sequence, Standing, View};
@@ -36,95 +35,11 @@ pub enum ReplicaMessage {
     Report(Report),
 }
 
-/// Why an application refused an operation: an outcome like any other, the same on every replica.
-#[derive(Clone, PartialEq, Eq, Hash, Encode)]
-pub struct Refusal {
-    code: u32,
-    reason: Vec<u8>,
-}
-
-impl Refusal {
-    /// A refusal with a code of the application's own and words for people, which are cut after
-    /// [`crate::limits::REFUSAL_BYTES_MAX`] bytes.
-    pub fn new(code: u32, reason: &str) -> Self {
-        Refusal { code, reason: cut(reason, crate::limits::REFUSAL_BYTES_MAX).as_bytes().to_vec() }
-    }
-
-    /// The application's code.
-    pub fn code(&self) -> u32 {
-        self.code
-    }
-
-    /// The application's words.
-    pub fn reason(&self) -> String {
-        String::from_utf8_lossy(&self.reason).into_owned()
-    }
-}
-
-impl fmt::Debug for Refusal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "refusal {}: {}", self.code, self.reason())
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.reason())
-    }
-}
-
-/// What came of one operation, the same on every correct replica.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// The application's result.
-    Done(Bytes),
-    /// The application refused; nothing was done.
-    Refused(Refusal),
-    /// The operation was executed, but its result exceeded the results bound of the request.
-    ResultTooLong,
-}
-
-impl Encode for Outcome {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        match self {
-            Outcome::Done(result) => {
-                0_u8.encode(encoder)?;
-                wire::encode_blob(result, encoder)
-            }
-            Outcome::Refused(refusal) => {
-                1_u8.encode(encoder)?;
-                refusal.code.encode(encoder)?;
-                wire::encode_blob(&refusal.reason, encoder)
-            }
-            Outcome::ResultTooLong => 2_u8.encode(encoder),
-        }
-    }
-}
-
-impl<Context> Decode<Context> for Outcome {
-    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        match u8::decode(decoder)? {
-            0 => Ok(Outcome::Done(wire::decode_blob(decoder)?)),
-            1 => {
-                let code = u32::decode(decoder)?;
-                let reason = wire::decode_blob(decoder)?.to_vec();
-                if reason.len() > crate::limits::REFUSAL_BYTES_MAX {
-                    return Err(wire::malformed());
-                }
-                Ok(Outcome::Refused(Refusal { code, reason }))
-            }
-            2 => Ok(Outcome::ResultTooLong),
-            _ => Err(wire::malformed()),
-        }
-    }
-}
-wire::borrow_decode!(Outcome);
-
 /// What came of a request as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
     /// Executed: one outcome for each operation, in order.
-    Executed(Vec<Outcome>),
+    Executed(Outcomes),
     /// The number lies below the client's window; whether it was ever executed is forgotten.
     Stale,
     /// The number was consumed by other operations; these were not executed and never will be under it.
@@ -136,7 +51,7 @@ impl Encode for Answer {
         match self {
             Answer::Executed(outcomes) => {
                 0_u8.encode(encoder)?;
-                wire::encode_list(outcomes, encoder)
+                outcomes.encode(encoder)
             }
             Answer::Stale => 1_u8.encode(encoder),
             Answer::NumberUsed => 2_u8.encode(encoder),
@@ -147,7 +62,7 @@ impl Encode for Answer {
 impl<Context> Decode<Context> for Answer {
     fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
         match u8::decode(decoder)? {
-            0 => Ok(Answer::Executed(wire::decode_list(decoder, 1)?)),
+            0 => Ok(Answer::Executed(Outcomes::decode(decoder)?)),
             1 => Ok(Answer::Stale),
             2 => Ok(Answer::NumberUsed),
             _ => Err(wire::malformed()),
@@ -321,13 +236,4 @@ pub struct Report {
     pub convictions: Convictions,
     /// Version of its software: major, minor, patch.
     pub version: [u16; 3],
-}
-
-/// The beginning of `words`, whole characters in at most `bytes_max` bytes.
-fn cut(words: &str, bytes_max: usize) -> &str {
-    let mut end = words.len().min(bytes_max);
-    while !words.is_char_boundary(end) {
-        end -= 1;
-    }
-    words.get(..end).unwrap_or_default()
 }

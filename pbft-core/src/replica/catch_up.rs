@@ -104,7 +104,7 @@ impl Replica {
         self.checkpoints.go_on_from(sequence, digest);
         self.settle(out);
         self.retire();
-        self.execute_ready(now, out);
+        self.execute_ready(out);
         if diverged {
             self.speak_again(out);
         }

@@ -237,7 +237,6 @@ impl Replica {
         self.adopt_stable(now, proof, out);
         if self.halted.is_none() {
             self.take_early(now, out);
-            self.propose(now.wall, out);
         }
         Verdict::Accepted
     }

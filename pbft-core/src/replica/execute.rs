@@ -3,11 +3,11 @@
 use alloc::sync::Arc;
 
 use super::history::Decided;
-use super::{Action, ClientId, Outbox, Reason, Replica, RequestNumber, Sequence, Time, Verdict};
+use super::{Action, ClientId, Outbox, Reason, Replica, RequestNumber, Sequence, Verdict};
 
 impl Replica {
     /// Gives every slot that is decided, with its body, and next in order to the owner of the state.
-    pub(super) fn execute_ready(&mut self, now: Time, out: &mut Outbox) {
+    pub(super) fn execute_ready(&mut self, out: &mut Outbox) {
         // A state about to be replaced is not touched.
         if self.restoring.is_some() {
             return;
@@ -24,15 +24,12 @@ impl Replica {
                 out.push(Action::Snapshot { sequence });
             }
         }
-        self.propose(now.wall, out);
     }
 
     pub(super) fn on_executed(
         &mut self,
-        now: Time,
         sequence: Sequence,
         consumed: &[(ClientId, RequestNumber)],
-        out: &mut Outbox,
     ) -> Verdict {
         if sequence != self.executed.next() || sequence > self.dispatched {
             return Verdict::Ignored(Reason::Unexpected);
@@ -58,7 +55,6 @@ impl Replica {
             }
         }
         self.retire();
-        self.propose(now.wall, out);
         Verdict::Accepted
     }
 

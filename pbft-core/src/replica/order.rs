@@ -9,7 +9,6 @@ use super::{
 };
 use crate::certificate::{CommitCertificate, PreparedCertificate};
 use crate::message::{BATCH_BYTES, Message, Request};
-use crate::types::WallTime;
 use crate::window::{Accepted, Votes};
 
 impl Replica {
@@ -39,7 +38,6 @@ impl Replica {
             Ok(()) => {
                 self.pending.push(request.clone());
                 self.relay(now, request, out);
-                self.propose(now.wall, out);
                 Verdict::Accepted
             }
         }
@@ -58,10 +56,18 @@ impl Replica {
 
     // --- Proposing ---
 
-    /// The primary proposes at once when idle; while enough slots are in flight, requests wait and form
-    /// the next batch. It stops at its own h + L.
-    pub(super) fn propose(&mut self, wall: WallTime, out: &mut Outbox) {
-        if !self.is_primary() || self.is_changing() || !self.may_promise_in(self.views.active) {
+    /// Nothing more is at hand: a primary proposes what waits. So the load makes the batches: one request
+    /// when idle, many when requests arrive faster than they are checked. While enough slots are in flight,
+    /// requests wait. It stops at its own h + L.
+    ///
+    /// The host calls it whenever it has delivered all that had arrived, and at the latest after a bounded
+    /// number of inputs. A replica whose host forgets it proposes nothing and is suspected.
+    pub fn propose(&mut self, now: Time, out: &mut Outbox) {
+        if self.halted.is_some()
+            || !self.is_primary()
+            || self.is_changing()
+            || !self.may_promise_in(self.views.active)
+        {
             return;
         }
         while self.may_propose() {
@@ -69,7 +75,7 @@ impl Replica {
             if requests.is_empty() {
                 return;
             }
-            let batch = Arc::new(Batch::new(wall, requests));
+            let batch = Arc::new(Batch::new(now.wall, requests));
             let sequence = self.next_proposal;
             self.next_proposal = sequence.next();
             let vote = Vote { view: self.views.active, sequence, digest: batch.digest() };
@@ -359,7 +365,7 @@ impl Replica {
             self.prepare(sequence, out);
         }
         self.decide(now, sequence, out);
-        self.execute_ready(now, out);
+        self.execute_ready(out);
     }
 
     /// So many writes may wait for the disk before no more batches are given to it.
@@ -452,8 +458,7 @@ impl Replica {
     ) -> Verdict {
         let sequence = certificate.vote.sequence;
         let verdict = self.adopt_certificate(now, certificate, batch, out);
-        self.execute_ready(now, out);
-        self.propose(now.wall, out);
+        self.execute_ready(out);
         if self.halted.is_some() {
             return Verdict::Refused(Misbehavior::ContradictsDecision(sequence));
         }

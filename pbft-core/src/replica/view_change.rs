@@ -342,7 +342,7 @@ impl Replica {
         self.say_carried(out);
         self.pass_on_requests(now, out);
         self.fetch_bodies(now.instant, out);
-        self.execute_ready(now, out);
+        self.execute_ready(out);
     }
 
     /// The primary says one PrePrepare for each slot of O, without its body.

@@ -134,7 +134,7 @@ mod tests {
         let operation = bytes::Bytes::new();
         let entry = Entry { sequence: Sequence(8), client, number, operation };
         checker.observe(&Observation::Operation { replica: ReplicaId(0), entry })?;
-        let outcome = ClientOutcome::Committed(Vec::new());
+        let outcome = ClientOutcome::Committed([].into_iter().collect());
         checker.observe(&Observation::Completed { client, number, outcome })
     }
 

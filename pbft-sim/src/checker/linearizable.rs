@@ -97,7 +97,7 @@ mod tests {
         let end = |number| Observation::Completed {
             client,
             number: RequestNumber(number),
-            outcome: ClientOutcome::Committed(vec![]),
+            outcome: ClientOutcome::Committed([].into_iter().collect()),
         };
         for good in [submit(1), execute(1, 5), end(1), submit(2)] {
             checker.observe(&good).unwrap();

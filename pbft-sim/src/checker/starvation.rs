@@ -60,7 +60,7 @@ mod tests {
         starvation.heal(100, 50);
         assert_eq!(starvation.late(150), None);
         assert_eq!(starvation.late(151), Some((client, number, 51)));
-        let outcome = ClientOutcome::Committed(Vec::new());
+        let outcome = ClientOutcome::Committed([].into_iter().collect());
         starvation.observe(152, &Observation::Completed { client, number, outcome });
         assert_eq!(starvation.late(1_000), None);
     }

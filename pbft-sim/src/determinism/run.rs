@@ -299,7 +299,7 @@ pub(super) fn compare(slots: &[Slot], first: &Trace, second: &Trace) -> Option<F
 
 fn outcomes(reply: Reply) -> Vec<Outcome> {
     match reply.answer {
-        Answer::Executed(outcomes) => outcomes,
+        Answer::Executed(outcomes) => outcomes.iter().collect(),
         _ => Vec::new(),
     }
 }

@@ -23,7 +23,7 @@ impl Behaviour for ReplyLiar {
                     Answer::Executed(outcomes) => outcomes.len(),
                     _ => 1,
                 };
-                reply.answer = Answer::Executed(vec![lie; outcomes]);
+                reply.answer = Answer::Executed(std::iter::repeat_n(lie, outcomes).collect());
             }
             1 => reply.number = RequestNumber(reply.number.0.saturating_add(1)),
             2 => reply.digest = flip(reply.digest),

@@ -40,9 +40,16 @@ impl Twin {
         // A clock of its own, so that the two propose different batches.
         let now = Time { wall: WallTime(now.wall.0.saturating_add(1)), ..now };
         let mut inputs = VecDeque::from([input]);
-        while let Some(input) = inputs.pop_front() {
+        loop {
             let mut actions = Vec::new();
-            self.replica.step(now, input, &mut actions);
+            if let Some(input) = inputs.pop_front() {
+                self.replica.step(now, input, &mut actions);
+            } else {
+                self.replica.propose(now, &mut actions);
+                if actions.is_empty() {
+                    break;
+                }
+            }
             for action in actions {
                 self.perform(world, now, action, &mut inputs);
             }

@@ -358,8 +358,15 @@ impl World {
         let Some(instance) = self.instances.get_mut(index) else { return Ok(()) };
         let Tools { setting, cache, inputs, out, .. } = tools;
         inputs.push_back(input);
-        while let Some(input) = inputs.pop_front() {
-            instance.replica.step(now, input, out);
+        loop {
+            if let Some(input) = inputs.pop_front() {
+                instance.replica.step(now, input, out);
+            } else {
+                instance.replica.propose(now, out);
+                if out.is_empty() {
+                    break;
+                }
+            }
             for action in out.drain(..) {
                 let (to, message) = match action {
                     Action::Persist { id, .. } => {
