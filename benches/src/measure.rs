@@ -33,6 +33,8 @@ pub struct Watch {
     pub series_ms: Option<u64>,
     pub sample_memory: bool,
     pub profile: bool,
+    /// No progress bar: somebody else has one.
+    pub quiet: bool,
 }
 
 /// A run's figures, and its course if that was wanted.
@@ -251,7 +253,11 @@ fn attend(
     let mut due_kill = workload.kill_primary_at.map(|at| from + Duration::from_secs_f64(at));
     let mut killed = None;
     let mut next = from + step;
-    let bar = pbft_sim::progress::bar(millis(until.saturating_duration_since(from)), "ms measured");
+    let length = millis(until.saturating_duration_since(from));
+    let bar = match watch.quiet {
+        false => pbft_sim::progress::bar(length, "ms measured"),
+        true => indicatif::ProgressBar::hidden(),
+    };
     loop {
         let wake = next.min(until);
         if let Some(at) = due_kill.filter(|at| *at <= wake) {

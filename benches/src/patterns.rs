@@ -1,9 +1,10 @@
 //! Which symbol belongs to what: the one table of the cost split. The first line that matches decides.
 
 /// Every category, in the order in which they are shown.
-pub const CATEGORIES: [&str; 13] = [
+pub const CATEGORIES: [&str; 15] = [
     "sign",
     "verify",
+    "sign or verify",
     "hash",
     "TLS",
     "QUIC",
@@ -14,19 +15,27 @@ pub const CATEGORIES: [&str; 13] = [
     "scheduling",
     "protocol",
     "execute",
+    "kernel, other",
     "rest",
 ];
 
 /// A part of a symbol's name, and what it means. Of the program and its libraries.
 const PROGRAM: &[(&str, &str)] = &[
-    // Checking takes variable time and decompresses a point; signing does neither.
+    // Checking multiplies in variable time, with vector instructions where there are any, and decompresses a
+    // point. Signing multiplies the base point from a table of affine points, in constant time. Field arithmetic
+    // below both cannot be told apart without call chains.
     ("vartime", "verify"),
+    ("curve25519_dalek::backend::vector", "verify"),
     ("decompress", "verify"),
     ("verify_strict", "verify"),
     ("Verifier", "verify"),
     ("non_adjacent_form", "verify"),
-    ("curve25519_dalek", "sign"),
-    ("ed25519_dalek", "sign"),
+    ("AffineNiels", "sign"),
+    ("LookupTable", "sign"),
+    ("mul_base", "sign"),
+    ("ed25519_dalek::signing", "sign"),
+    ("curve25519_dalek", "sign or verify"),
+    ("ed25519_dalek", "sign or verify"),
     // dalek hashes with SHA-512, everything else with SHA-256.
     ("sha512", "hash"),
     ("sha2::", "hash"),
@@ -103,6 +112,8 @@ const KERNEL: &[(&str, &str)] = &[
     ("recvfrom", "network"),
     ("loopback", "network"),
     ("csum", "network"),
+    // On loopback these carry what was sent to its receiver.
+    ("softirq", "network"),
     ("sched", "scheduling"),
     ("futex", "scheduling"),
     ("epoll", "scheduling"),
@@ -131,6 +142,7 @@ pub fn classify(is_kernel: bool, object: &str, symbol: &str) -> &'static str {
     match found {
         Some((_, category)) => category,
         // What the vDSO does is reading the clock.
+        None if is_kernel => "kernel, other",
         None if object.contains("vdso") => "scheduling",
         None => "rest",
     }
@@ -153,6 +165,8 @@ mod tests {
         let program = |symbol: &str| classify(false, "cluster", symbol);
         assert_eq!(program(&format!("{mul}::vartime_double_base::spec_avx2::mul")), "verify");
         assert_eq!(program("<ed25519_dalek::signing::SigningKey>::try_sign"), "sign");
+        let field = "curve25519_dalek::backend::serial::u64::field::FieldElement51::pow2k";
+        assert_eq!(program(field), "sign or verify");
         assert_eq!(program("ring_core_0_17_14__aes_gcm_enc_update_vaes_avx2"), "TLS");
         assert_eq!(program("pbft_core::wire::encode"), "codec");
         assert_eq!(program("pbft_core::replica::order::<impl Replica>::on_vote"), "protocol");
@@ -160,6 +174,6 @@ mod tests {
         let kernel = |symbol: &str| classify(true, "[kernel.kallsyms]", symbol);
         assert_eq!(kernel("ext4_sync_file"), "disk");
         assert_eq!(kernel("udp_queue_rcv_one_skb"), "network");
-        assert_eq!(kernel("do_syscall_64"), "rest");
+        assert_eq!(kernel("do_syscall_64"), "kernel, other");
     }
 }

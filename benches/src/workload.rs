@@ -142,6 +142,16 @@ impl Workload {
         duration("--seconds", self.seconds, 0.1)?;
         duration("--warmup", self.warmup, 0.0)?;
         duration("--timeout", self.timeout, 0.1)?;
+        self.constants().check().map_err(|error| {
+            let option = match error.field.as_str() {
+                "request_operations_max" => "--envelope",
+                "batch_requests_max" => "--batch",
+                "operation_bytes_max" => "--operation-bytes",
+                other => other,
+            };
+            Failure::usage(option, &error.value, &error.remedy)
+        })?;
+        positive("--in-flight", self.in_flight, 4096)?;
         for (option, rate) in [("--rate", self.rate), ("--flood", self.flood)] {
             if let Some(rate) = rate.filter(|rate| !(1.0..=1e8).contains(rate)) {
                 return Err(Failure::usage(option, rate, "take 1 to 100000000 per second"));

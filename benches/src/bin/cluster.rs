@@ -11,6 +11,7 @@
 
 #![allow(missing_docs)]
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,8 +21,9 @@ use pbft_benches::load;
 use pbft_benches::machine::Machine;
 use pbft_benches::measure::{Run, Watch, measure};
 use pbft_benches::outcome::{Measured, Printed};
-use pbft_benches::replica;
+use pbft_benches::series::Series;
 use pbft_benches::workload::Workload;
+use pbft_benches::{plot, replica, report, smoke};
 
 /// Measures clusters: every replica and every group of clients is a process of its own.
 #[derive(Parser)]
@@ -35,6 +37,21 @@ struct Arguments {
 enum Command {
     /// Measure one workload
     Run(RunArguments),
+    /// Measure everything and write the report with its pictures
+    Report(report::Arguments),
+    /// Draw a series that `run --series` wrote
+    Plot {
+        /// The series
+        file: PathBuf,
+        /// The picture, SVG
+        output: PathBuf,
+    },
+    /// See in a few seconds that clusters of processes commit something
+    Smoke {
+        /// Directory on the disk that is to be used [default: where temporary files go]
+        #[arg(long)]
+        directory: Option<PathBuf>,
+    },
     #[command(hide = true)]
     Replica(replica::Arguments),
     #[command(hide = true)]
@@ -84,6 +101,7 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
         series_ms: arguments.series.as_ref().map(|_| arguments.series_interval),
         sample_memory: arguments.sample_memory,
         profile: arguments.profile,
+        quiet: false,
     };
     let disk = arguments.directory.clone().unwrap_or_else(std::env::temp_dir);
     let machine = Machine::here(&disk);
@@ -97,16 +115,26 @@ fn run(arguments: &RunArguments) -> Result<(), Failure> {
     }
     let measured = Measured::new(arguments.workload.clone(), runs);
     if arguments.json {
-        println!("{}", serde_json::to_string(&Printed { machine, measured })?);
+        print(&serde_json::to_string(&Printed { machine, measured })?)
     } else {
-        println!("{}\n{}", machine.describe(), measured.describe());
+        print(&format!("{}\n{}", machine.describe(), measured.describe()))
     }
-    Ok(())
+}
+
+/// To a reader who may have left.
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Plot { file, output } => plot::course(&Series::read(&file)?, &output),
+        Command::Smoke { directory } => smoke::run(directory),
         Command::Load { plan } => load::run(&serde_json::from_str(&plan)?),
         Command::Replica(arguments) => {
             // The node has a thread and a runtime of its own; this one only answers.
