@@ -236,7 +236,7 @@ fn markdown(kept: &Kept) -> String {
         text.push_str("\n**A quick run, to see that everything works: no figures to quote.**\n");
     }
     for section in &kept.sections {
-        let _ = write!(text, "\n{}\nCommit {}.\n", section.text.trim_end(), section.commit);
+        let _ = write!(text, "\n{}\n\nCommit {}.\n", section.text.trim_end(), section.commit);
     }
     text
 }

@@ -27,7 +27,7 @@ pub(super) fn view_change(bench: &Bench<'_>) -> Result<(Vec<Point>, String), Fai
     let result = &run.result;
     let mut text = format!(
         "## A view change\n\n8 clients x 16 callers, n = 4, durable; the primary's process is killed after {at} s. Nothing was committed for {} ms;\n\
-         {} view was entered, {} operations have an unknown outcome.\n\n![a view change](view-change.svg)\n",
+         views entered: {}; operations with an unknown outcome: {}.\n\n![a view change](view-change.svg)\n",
         result.longest_stall_ms, result.views_entered, result.unknown,
     );
     if let Some(series) = &run.series {
