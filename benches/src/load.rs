@@ -249,3 +249,23 @@ fn pace(rate: f64, start: Instant, until: Instant) -> mpsc::UnboundedReceiver<(u
     });
     take
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_operation_of_an_open_loop_becomes_due_once_and_in_time() {
+        let start = Instant::now();
+        let until = start + Duration::from_millis(100);
+        let mut due = pace(10_000.0, start, until);
+        let mut next = 0;
+        while let Some((first, end)) = due.recv().await {
+            assert!(first == next && end > first, "{first}..{end} after {next}");
+            let last_due = start + Duration::from_secs_f64(end as f64 / 10_000.0);
+            assert!(Instant::now() >= last_due, "{end} came early");
+            next = end;
+        }
+        assert_eq!(next, 1_000);
+    }
+}

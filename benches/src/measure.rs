@@ -108,7 +108,7 @@ pub fn measure(workload: &Workload, watch: &Watch) -> Result<Run, Failure> {
         profile,
     };
     let result = tally(workload, after)?;
-    let series = watch.series_ms.map(|_| merge.finish(workload.describe(), events));
+    let series = watch.series_ms.map(|_| merge.finish(workload.title(), events));
     Ok(Run { result, series })
 }
 

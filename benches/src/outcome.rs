@@ -171,9 +171,9 @@ impl Measured {
         );
         let cpu = &run.cpu_seconds_per_million;
         let replicas: Vec<String> = cpu.replicas.iter().map(|it| format!("{it:.2}")).collect();
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "CPU s per million operations   {:.2}: clients {:.2}, {} {}; {:.0} % in the kernel, {:.2} cores busy\n",
+            "CPU s per million operations   {:.2}: clients {:.2}, {} {}; {:.0} % in the kernel, {:.2} cores busy",
             cpu.total,
             cpu.clients,
             if self.workload.unreplicated { "server" } else { "replicas" },

@@ -76,6 +76,16 @@ impl Picture {
         area.present().map_err(|error| failed(&error))
     }
 
+    /// The names of the curves, each once.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let is_first = |index: usize| {
+            let name = &self.curves[index].name;
+            self.curves.iter().position(|curve| curve.name == *name) == Some(index)
+        };
+        let all = self.curves.iter().enumerate();
+        all.filter(move |(index, _)| is_first(*index)).map(|(_, curve)| curve.name.as_str())
+    }
+
     fn draw(&self, area: &Area<'_>, marks: &[f64]) -> Result<(), String> {
         let points = || self.curves.iter().flat_map(|curve| &curve.points);
         let x = range(points().map(|point| point.0), self.x.scale);
@@ -84,7 +94,7 @@ impl Picture {
             return Err("there are no points".to_owned());
         };
         let mut builder = ChartBuilder::on(area);
-        builder.caption(&self.title, ("sans-serif", 17)).margin(12);
+        builder.caption(&self.title, ("sans-serif", 16)).margin(12);
         builder.x_label_area_size(42).y_label_area_size(78);
         let text = |error: DrawingAreaErrorKind<_>| error.to_string();
         let low = y.start;
@@ -127,21 +137,27 @@ impl Picture {
             let line = [(*mark, low), (*mark, high)];
             chart.draw_series(LineSeries::new(line, BLACK.mix(0.6))).map_err(text)?;
         }
-        for (curve, colour) in self.curves.iter().zip(COLOURS.into_iter().cycle()) {
+        for curve in &self.curves {
+            // Parts of one curve have one colour.
+            let index = self.names().position(|name| name == curve.name).unwrap_or(0);
+            let colour = COLOURS[index % COLOURS.len()];
             let line = LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2));
             let legend =
                 move |(x, y)| Rectangle::new([(x, y - 3), (x + 14, y + 3)], colour.filled());
-            chart.draw_series(line).map_err(text)?.label(&curve.name).legend(legend);
+            let drawn = chart.draw_series(line).map_err(text)?;
+            if self.names().nth(1).is_some() {
+                drawn.label(&curve.name).legend(legend);
+            }
             // Few points are measurements that want to be seen; many are a course.
             if curve.points.len() <= 24 {
                 let dots = curve.points.iter().map(|point| Circle::new(*point, 3, colour.filled()));
                 chart.draw_series(dots).map_err(text)?;
             }
         }
-        if self.curves.len() > 1 {
+        if self.names().nth(1).is_some() {
             let mut labels = chart.configure_series_labels();
             labels.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3));
-            labels.position(SeriesLabelPosition::UpperLeft).draw().map_err(text)?;
+            labels.position(SeriesLabelPosition::LowerRight).draw().map_err(text)?;
         }
         Ok(())
     }
@@ -157,7 +173,14 @@ fn range(values: impl Iterator<Item = f64>, scale: Scale) -> Option<std::ops::Ra
         Scale::Linear => Some(0.0..if high > 0.0 { high * 1.05 } else { 1.0 }),
         Scale::Logarithmic => {
             let low = low.max(high * 1e-9).max(1e-9);
-            Some(low * 0.8..high.max(low) * 1.25)
+            let high = high.max(low);
+            if high < low * 10.0 {
+                // Less than a decade would have one number beside it, or none.
+                return Some(
+                    10_f64.powf(low.log10().floor())..10_f64.powf(high.log10().floor() + 1.0),
+                );
+            }
+            Some(low * 0.8..high * 1.25)
         }
     }
 }
@@ -190,13 +213,20 @@ pub fn course(series: &Series, path: &Path) -> Result<(), Failure> {
         y: Axis { label: "operations/s", scale: Scale::Linear },
         curves: vec![Curve { name: "throughput".to_owned(), points: throughput.collect() }],
     });
-    let latency = series.points.iter();
-    let latency = latency.filter_map(|it| Some((seconds(it.at_ms), it.p99_us? as f64 / 1000.0)));
+    // Where nothing ended there is no latency, and no line.
+    let parts = series.points.split(|point| point.p99_us.is_none());
+    let latency = parts.filter(|part| !part.is_empty()).map(|part| Curve {
+        name: "p99".to_owned(),
+        points: part
+            .iter()
+            .filter_map(|it| Some((seconds(it.at_ms), it.p99_us? as f64 / 1000.0)))
+            .collect(),
+    });
     pictures.push(Picture {
         title: format!("p99 of each {} ms", series.interval_ms),
         x: time,
         y: Axis { label: "ms", scale: Scale::Logarithmic },
-        curves: vec![Curve { name: "p99".to_owned(), points: latency.collect() }],
+        curves: latency.collect(),
     });
     let mut memory: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
     for point in &series.points {
@@ -241,6 +271,8 @@ mod tests {
         assert_eq!(range([1.0, 2.0].into_iter(), Scale::Linear), Some(0.0..2.1));
         let logarithmic = range([0.0, 10.0].into_iter(), Scale::Logarithmic).unwrap();
         assert!(logarithmic.start > 0.0 && logarithmic.end > 10.0);
+        let decades = range([20.0, 90.0].into_iter(), Scale::Logarithmic).unwrap();
+        assert!((decades.start - 10.0).abs() < 1e-9 && (decades.end - 100.0).abs() < 1e-9);
         assert_eq!(range(std::iter::empty(), Scale::Linear), None);
     }
 

@@ -217,8 +217,19 @@ impl Workload {
         }
     }
 
-    /// In a few words.
+    /// In one line.
     pub fn describe(&self) -> String {
+        format!(
+            "{}; {} bytes, envelopes of {} at most, batches of {} requests at most",
+            self.title(),
+            self.operation_bytes,
+            self.envelope,
+            self.batch
+        )
+    }
+
+    /// In a few words.
+    pub fn title(&self) -> String {
         let server = if self.unreplicated {
             "unreplicated".to_owned()
         } else {
@@ -241,10 +252,7 @@ impl Workload {
                 format!("{}, open loop of {rate:.0}/s", clients(self.clients, "client"))
             }
         };
-        format!(
-            "{server}; {load}; {} bytes, envelopes of {} at most, batches of {} requests at most",
-            self.operation_bytes, self.envelope, self.batch
-        )
+        format!("{server}; {load}")
     }
 }
 
