@@ -163,7 +163,8 @@ fn start(workload: &Workload, watch: &Watch, directory: &Path) -> Result<Process
         loads.push(Process::start(&format!("clients-{index}"), &arguments)?);
     }
     for load in &mut loads {
-        load.hear("ready", CONNECT, |_| {})?;
+        // It gives up by itself before, and says why.
+        load.hear("ready", CONNECT + PATIENCE, |_| {})?;
     }
     Ok(Processes { replicas, loads, measured: workload.client_processes })
 }

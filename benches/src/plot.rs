@@ -282,7 +282,8 @@ mod tests {
         let path = directory.path().join("picture.svg");
         let linear = Axis { label: "x", scale: Scale::Linear };
         let curve = Curve { name: "a curve".to_owned(), points: vec![(1.0, 2.0), (3.0, 4.0)] };
-        let curves = vec![curve.clone(), curve];
+        let other = Curve { name: "another".to_owned(), ..curve.clone() };
+        let curves = vec![curve, other];
         let y = Axis { label: "y", scale: Scale::Logarithmic };
         let picture = Picture { title: "title".to_owned(), x: linear, y, curves };
         picture.write(&path).unwrap();
