@@ -111,9 +111,12 @@ pub async fn connect(deployment: &Deployment, keys: Vec<NodeKeys>) -> Vec<Client
     clients
 }
 
+/// Median, least and greatest of at least one value.
 pub fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
+    let last = values.len() - 1;
+    let middle = f64::midpoint(values[last / 2], values[last.div_ceil(2)]);
+    (middle, values[0], values[last])
 }
 
 /// This machine in one line, for benchmarks without processes.

@@ -137,11 +137,12 @@ impl Measured {
         Measured { workload, summary, runs }
     }
 
-    /// The run whose throughput is the median.
+    /// The run whose throughput is next to the median.
     pub fn middle(&self) -> &RunResult {
         let median = self.summary.ops_per_second.median;
-        let middle = self.runs.iter().find(|run| run.ops_per_second == median);
-        middle.unwrap_or(&self.runs[0])
+        let away = |run: &RunResult| (run.ops_per_second - median).abs();
+        let nearest = self.runs.iter().min_by(|one, other| away(one).total_cmp(&away(other)));
+        nearest.unwrap_or(&self.runs[0])
     }
 
     /// A table for people.
@@ -244,6 +245,7 @@ mod tests {
     #[test]
     fn several_runs_make_a_median_and_a_range() {
         assert_eq!(Spread::of([3.0, 1.0, 2.0]), Spread { median: 2.0, low: 1.0, high: 3.0 });
+        assert_eq!(Spread::of([1.0, 2.0]).median, 1.5);
         let run = |ops_per_second: f64| RunResult { ops_per_second, ..RunResult::default() };
         let measured = Measured::new(Workload::default(), vec![run(5.0), run(9.0), run(7.0)]);
         assert_eq!(measured.summary.ops_per_second.median, 7.0);

@@ -107,7 +107,6 @@ impl Bench<'_> {
     /// # Errors
     /// As [`measure`].
     pub fn run(&self, workload: &Workload, watch: &Watch) -> Result<Run, Failure> {
-        self.bar.inc_length(1);
         let run = measure(workload, watch);
         self.bar.inc(1);
         run
@@ -153,8 +152,8 @@ impl Bench<'_> {
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let all = sections::all();
     for name in &arguments.only {
-        if !all.iter().any(|(known, _)| known == name) {
-            let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        if !all.iter().any(|section| section.name == name) {
+            let names: Vec<&str> = all.iter().map(|section| section.name).collect();
             let remedy = format!("the sections are {}", names.join(", "));
             return Err(Failure::usage("--only", name, remedy));
         }
@@ -168,10 +167,17 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let disk = arguments.directory.clone().unwrap_or_else(std::env::temp_dir);
     let machine = Machine::here(&disk);
     let earlier = if arguments.only.is_empty() { Vec::new() } else { kept(output)?.sections };
+    let is_wanted =
+        |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
     let bench = Bench { arguments, output, bar: pbft_sim::progress::bar(0, "runs") };
+    let runs = all.iter().filter(|section| is_wanted(section.name)).map(|section| {
+        let runs = if bench.is_quick() { section.runs_quick } else { section.runs };
+        if section.name == "goals" { runs * bench.runs() as u64 } else { runs }
+    });
+    bench.bar.set_length(runs.sum());
     let mut sections = Vec::new();
-    for (name, measure) in all {
-        if arguments.only.is_empty() || arguments.only.iter().any(|only| only == name) {
+    for sections::Section { name, measure, .. } in all {
+        if is_wanted(name) {
             let (points, text) = measure(&bench)?;
             if points.iter().all(|point| point.measured.is_err()) {
                 let why = points.into_iter().find_map(|point| point.measured.err());
