@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use pbft_benches::machine;
+use pbft_benches::here;
 use pbft_core::crypto::{Ed25519Signer, Ed25519Verifier};
 use pbft_core::generals::chain::{Chain, Occasion};
 use pbft_core::generals::{Choice, General, SetChoice, Setting};
@@ -110,7 +110,7 @@ fn verification() {
 }
 
 fn main() {
-    println!("{}", machine());
+    println!("{}", here());
     oral_messages();
     signed_messages();
     verification();

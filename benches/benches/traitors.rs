@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pbft_app::{Client, Deployment, Node, NodeConfig, NodeKeys, Store, Submitted};
-use pbft_benches::{OPERATION, Sum, connect, deployment, machine};
+use pbft_benches::{OPERATION, Sum, connect, here, in_process};
 use pbft_core::types::ReplicaId;
 use pbft_sim::traitor::{Controller, names};
 use pbft_sim::{Kit, Traitor};
@@ -51,7 +51,7 @@ fn hook(deployment: &Deployment, keys: &NodeKeys, id: ReplicaId, name: &str) -> 
 }
 
 async fn start(traitor: Option<(ReplicaId, &str)>) -> Setup {
-    let (deployment, sockets, keys, client_keys) = deployment(4, CLIENTS);
+    let (deployment, sockets, keys, client_keys) = in_process(4, CLIENTS);
     let mut nodes = Vec::new();
     for ((id, sockets), keys) in deployment.cluster().replicas().zip(sockets).zip(keys) {
         let lie = traitor.filter(|(traitor, _)| *traitor == id);
@@ -117,7 +117,7 @@ fn main() {
     for name in names().filter(|name| only.as_ref().is_none_or(|only| name.contains(only))) {
         cases.extend([(name, "backup", 3), (name, "primary", 0)]);
     }
-    println!("{}; {} cases of {seconds} s", machine(), cases.len());
+    println!("{}; {} cases of {seconds} s", here(), cases.len());
     let mut table = String::from(
         "| traitor | role | operations/s | fault-free beside it | kept |\n|---|---|---|---|---|\n",
     );

@@ -1,12 +1,38 @@
-//! What the benchmarks share: an application that costs nothing, a deployment on loopback, the machine.
+//! What the benchmarks share: an application that costs nothing, a deployment on loopback, the machine; and the
+//! harness that measures clusters of real processes (`cluster`).
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    // Counts become rates, and rates counts, without harm.
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::float_cmp,
     missing_docs
 )]
+
+pub mod accounting;
+pub mod deployment;
+pub mod failure;
+pub mod load;
+pub mod machine;
+pub mod measure;
+pub mod outcome;
+pub mod patterns;
+pub mod plot;
+pub mod process;
+pub mod profile;
+pub mod record;
+pub mod replica;
+pub mod report;
+mod sections;
+pub mod series;
+pub mod smoke;
+pub mod tally;
+mod unreplicated;
+pub mod workload;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -47,7 +73,7 @@ pub fn seed(kind: u8, index: usize) -> [u8; 32] {
     seed
 }
 
-pub fn deployment(
+pub fn in_process(
     n: usize,
     clients: usize,
 ) -> (Deployment, Vec<ReplicaSockets>, Vec<NodeKeys>, Vec<NodeKeys>) {
@@ -85,24 +111,15 @@ pub async fn connect(deployment: &Deployment, keys: Vec<NodeKeys>) -> Vec<Client
     clients
 }
 
-/// User and system time of this process, from the kernel's own accounting.
-pub fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> =
-        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|it| it.parse::<f64>().ok());
-    // Linux counts in hundredths of a second.
-    (ticks(11).unwrap_or(0.0) + ticks(12).unwrap_or(0.0)) / 100.0
-}
-
+/// Median, least and greatest of at least one value.
 pub fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
+    let last = values.len() - 1;
+    let middle = f64::midpoint(values[last / 2], values[last.div_ceil(2)]);
+    (middle, values[0], values[last])
 }
 
-pub fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{cores} cores of {}", model.unwrap_or("an unknown processor"))
+/// This machine in one line, for benchmarks without processes.
+pub fn here() -> String {
+    machine::Machine::here(&std::env::temp_dir()).describe()
 }
