@@ -22,6 +22,7 @@ pub struct LoadPlan {
     pub first_client: usize,
     pub clients: usize,
     pub callers: usize,
+    pub together: usize,
     /// Of this process; a closed loop without.
     pub rate: Option<f64>,
     pub outstanding: usize,
@@ -39,9 +40,10 @@ pub const CONNECT: Duration = Duration::from_secs(60);
 
 type Shared = Arc<Mutex<Recorder>>;
 
-fn note(recorder: &Shared, due: Instant, outcome: &Submitted) {
+fn note(recorder: &Shared, due: Instant, outcomes: &[Submitted]) {
     let now = Instant::now();
-    recorder.lock().unwrap_or_else(PoisonError::into_inner).note(due, now, outcome);
+    let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+    outcomes.iter().for_each(|outcome| recorder.note(due, now, outcome));
 }
 
 /// Connects, says `ready`, begins when told `go MICROSECONDS` of the wall clock, and says `result`.
@@ -83,7 +85,7 @@ async fn perform(plan: &LoadPlan) -> Result<(), Failure> {
     let timeout = Duration::from_secs_f64(plan.timeout);
     let load = Load { clients, operation, timeout, recorder: Arc::clone(&recorder) };
     match plan.rate {
-        None => load.closed_loop(plan.callers, until).await,
+        None => load.closed_loop(plan.callers, plan.together, until).await,
         Some(rate) => load.open_loop(rate, plan.outstanding, start, from, until).await,
     }
     let mut recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,7 +151,7 @@ struct Load {
 
 impl Load {
     /// Every caller begins its next operation when the one before has ended.
-    async fn closed_loop(self, callers: usize, until: Instant) {
+    async fn closed_loop(self, callers: usize, together: usize, until: Instant) {
         let mut tasks = JoinSet::new();
         for client in self.clients {
             for _ in 0..callers {
@@ -161,8 +163,11 @@ impl Load {
                         if before >= until {
                             return;
                         }
-                        let outcome = client.submit(operation.clone(), timeout).await;
-                        note(&recorder, before, &outcome);
+                        let outcomes = match together {
+                            1 => vec![client.submit(operation.clone(), timeout).await],
+                            _ => client.submit_all(vec![operation.clone(); together], timeout).await,
+                        };
+                        note(&recorder, before, &outcomes);
                     }
                 });
             }
@@ -197,7 +202,7 @@ impl Load {
                 let recorder = Arc::clone(&self.recorder);
                 tasks.spawn(async move {
                     let outcome = client.submit(operation, timeout).await;
-                    note(&recorder, due_at(index), &outcome);
+                    note(&recorder, due_at(index), &[outcome]);
                     drop(permit);
                 });
             }

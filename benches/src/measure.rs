@@ -186,6 +186,7 @@ fn plans(workload: &Workload, watch: &Watch, directory: &Path) -> Vec<LoadPlan> 
             rate: workload.rate.map(|rate| rate * share),
             outstanding: workload.outstanding.div_ceil(processes),
             operation_bytes: workload.operation_bytes,
+            together: workload.together,
             envelopes_in_flight: workload.envelopes_in_flight,
             threads: workload.client_threads,
             timeout: workload.timeout,

@@ -45,7 +45,14 @@ fn singles() -> Workload {
     Workload { clients: 64, callers: 1, ..Workload::default() }
 }
 
-/// Envelopes of 64 operations from enough clients that batches of thousands form.
+/// Envelopes of 64 operations, each submitted as one, from enough clients that batches of thousands form.
 fn envelopes() -> Workload {
-    Workload { clients: 32, callers: 128, envelope: 64, ..Workload::default() }
+    Workload {
+        clients: 8,
+        callers: 16,
+        together: 64,
+        envelope: 64,
+        envelopes_in_flight: 16,
+        ..Workload::default()
+    }
 }

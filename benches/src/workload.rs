@@ -32,6 +32,10 @@ pub struct Workload {
     /// Callers of each client, one operation under way each; they share envelopes
     #[arg(long, default_value_t = 64)]
     pub callers: usize,
+    /// Operations that a caller submits together and waits for
+    #[arg(long, default_value_t = 1)]
+    #[serde(default = "one")]
+    pub together: usize,
     /// Operations begun per second over all clients, whatever becomes of them, instead of a closed loop
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +96,7 @@ impl Default for Workload {
             client_processes: 1,
             client_threads: 1,
             callers: 64,
+            together: 1,
             rate: None,
             outstanding: 16_384,
             operation_bytes: 16,
@@ -109,6 +114,10 @@ impl Default for Workload {
             flood: None,
         }
     }
+}
+
+fn one() -> usize {
+    1
 }
 
 fn positive(option: &str, value: usize, most: usize) -> Result<(), Failure> {
@@ -136,6 +145,11 @@ impl Workload {
         positive("--client-processes", self.client_processes, self.clients)?;
         positive("--client-threads", self.client_threads, 64)?;
         positive("--callers", self.callers, 1 << 20)?;
+        positive("--together", self.together, self.envelope as usize)?;
+        if self.together > 1 && self.rate.is_some() {
+            let remedy = "operations of an open loop are due one by one: leave one of the two out";
+            return Err(Failure::usage("--together", self.together, remedy));
+        }
         positive("--outstanding", self.outstanding, 1 << 20)?;
         positive("--operation-bytes", self.operation_bytes, 1 << 20)?;
         positive("--envelopes-in-flight", self.envelopes_in_flight, 256)?;
@@ -244,9 +258,10 @@ impl Workload {
         };
         let load = match self.rate {
             None => format!(
-                "{} x {}, closed loop",
+                "{} x {}{}, closed loop",
                 clients(self.clients, "client"),
-                clients(self.callers, "caller")
+                clients(self.callers, "caller"),
+                if self.together > 1 { format!(" x {} operations", self.together) } else { String::new() }
             ),
             Some(rate) => {
                 format!("{}, open loop of {rate:.0}/s", clients(self.clients, "client"))

@@ -39,7 +39,7 @@ fn rows() -> Vec<Row> {
             vec![Goal::Rate(12_000.0)],
         ),
         row(
-            "signed envelopes of 64, 32 clients x 128 callers",
+            "signed envelopes of 64, 8 clients x 16 under way",
             envelopes(),
             vec![Goal::Rate(500_000.0), Goal::Kept(80.0)],
         ),
