@@ -29,6 +29,7 @@ pub(crate) fn protocol(port: Port) -> &'static [u8] {
     match port {
         Port::Peer => b"pbft-peer/1",
         Port::Client => b"pbft-client/1",
+        Port::User => b"pbft-user/1",
     }
 }
 
@@ -106,6 +107,7 @@ pub(crate) fn transport(limits: &NetLimits, port: Port) -> Result<Arc<TransportC
     let windows = match port {
         Port::Peer => &limits.peer_windows,
         Port::Client => &limits.client_windows,
+        Port::User => &limits.user_windows,
     };
     let idle = IdleTimeout::try_from(limits.idle_timeout)
         .map_err(|_| NetError::InvalidLimits { relation: "idle_timeout must be at most a day" })?;
