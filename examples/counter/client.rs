@@ -1,16 +1,40 @@
-//! `add` and `get`.
+//! `add` and `get`, and what they and `load` and `history` submit through.
 
 use std::path::Path;
 use std::time::Duration;
 
-use pbft_app::{Client, ClientDirectory, Completed, TypedClient};
+use bytes::Bytes;
+use pbft_app::{
+    Client, ClientDirectory, Completed, Submit, Submitted, TypedClient, User, UserDirectory,
+};
 
 use crate::Failure;
 use crate::service::{Command, Counter};
 
-/// Opens a client directory and connects with it.
-pub(crate) fn connect(directory: &Path) -> Result<TypedClient<Counter>, Failure> {
-    Ok(Client::from_directory(ClientDirectory::open(directory)?)?.typed())
+/// With a key of the cluster's, or through a gateway.
+#[derive(Clone)]
+pub(crate) enum Caller {
+    Client(Client),
+    User(User),
+}
+
+impl Submit for Caller {
+    async fn submit(&self, operation: Bytes, timeout: Duration) -> Submitted {
+        match self {
+            Caller::Client(client) => client.submit(operation, timeout).await,
+            Caller::User(user) => user.submit(operation, timeout).await,
+        }
+    }
+}
+
+/// Opens the directory of a client or of a user and connects with it.
+pub(crate) fn connect(directory: &Path) -> Result<TypedClient<Counter, Caller>, Failure> {
+    let caller = if UserDirectory::is_at(directory) {
+        Caller::User(User::from_directory(UserDirectory::open(directory)?)?)
+    } else {
+        Caller::Client(Client::from_directory(ClientDirectory::open(directory)?)?)
+    };
+    Ok(TypedClient::new(caller))
 }
 
 pub(crate) async fn add(directory: &Path, amount: i64, timeout: Duration) -> Result<(), Failure> {

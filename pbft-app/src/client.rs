@@ -22,6 +22,7 @@ use crate::application::{Of, Service, TypedError, decode_response, encode_comman
 use crate::config::Deployment;
 use crate::directory::{ClientDirectory, Numbers};
 use crate::error::ConfigurationError;
+use crate::gateway::{GatewayRefusal, Ticket};
 use crate::keys::NodeKeys;
 
 /// How one operation ended.
@@ -51,6 +52,14 @@ pub enum Refused {
     /// Before anything was sent: the client is closed, or its numbers cannot be kept.
     #[error("not sent: the client is closed")]
     Closed,
+    /// By the gateway, before it sent anything to the cluster. Only a [`User`](crate::User) is told so.
+    #[error("refused by the gateway: {0}")]
+    Gateway(#[from] GatewayRefusal),
+    /// Before anything was sent: there was no connection to the gateway in time.
+    #[error(
+        "not sent: no connection to the gateway in time; see that it runs at the address in user.toml"
+    )]
+    Unreachable,
 }
 
 /// What a client needs to start.
@@ -89,7 +98,25 @@ enum Command {
 struct Waiting {
     operation: Bytes,
     deadline: Clock,
-    answer: oneshot::Sender<Submitted>,
+    answer: Answer,
+}
+
+/// Who is told what became of an operation.
+enum Answer {
+    /// The caller that waits for it.
+    One(oneshot::Sender<Submitted>),
+    /// A gateway, which waits for many at once: one wake-up for a whole envelope.
+    Gateway { ticket: Ticket, to: mpsc::UnboundedSender<(Ticket, Submitted)> },
+}
+
+impl Answer {
+    /// Nobody may be left to hear it.
+    fn send(self, submitted: Submitted) {
+        match self {
+            Answer::One(caller) => drop(caller.send(submitted)),
+            Answer::Gateway { ticket, to } => drop(to.send((ticket, submitted))),
+        }
+    }
 }
 
 /// Submits waiting for the task; more make their callers wait.
@@ -155,11 +182,25 @@ impl Client {
     pub async fn submit(&self, operation: impl Into<Bytes>, timeout: Duration) -> Submitted {
         let (answer, answered) = oneshot::channel();
         let deadline = Clock::now() + timeout;
+        let answer = Answer::One(answer);
         let command = Command::Submit(Waiting { operation: operation.into(), deadline, answer });
         if self.commands.send(command).await.is_err() {
             return Submitted::Refused(Refused::Closed);
         }
         answered.await.unwrap_or(Submitted::Unknown)
+    }
+
+    /// Submits one operation for a gateway, which will hear of its outcome over `to`. `false` if the client is
+    /// closed: nothing was sent, and nothing will be heard. What waits in `to` is bounded by what is under way.
+    pub(crate) async fn submit_for(
+        &self,
+        ticket: Ticket,
+        operation: Bytes,
+        deadline: Clock,
+        to: &mpsc::UnboundedSender<(Ticket, Submitted)>,
+    ) -> bool {
+        let answer = Answer::Gateway { ticket, to: to.clone() };
+        self.commands.send(Command::Submit(Waiting { operation, deadline, answer })).await.is_ok()
     }
 
     /// Asks every replica for its status; those who do not answer within `timeout` are missing.
@@ -174,18 +215,35 @@ impl Client {
 
     /// The same client for a typed service.
     pub fn typed<S: Service>(&self) -> TypedClient<S> {
-        TypedClient { client: self.clone(), service: PhantomData }
+        TypedClient::new(self.clone())
     }
 }
 
-/// A client of a [`Service`].
+/// What operations are submitted through: a [`Client`], or a [`User`](crate::User) of a gateway.
+pub trait Submit: Clone + Send + Sync + 'static {
+    /// Submits one operation and waits, at most `timeout`, for what becomes of it.
+    fn submit(&self, operation: Bytes, timeout: Duration)
+    -> impl Future<Output = Submitted> + Send;
+}
+
+impl Submit for Client {
+    fn submit(
+        &self,
+        operation: Bytes,
+        timeout: Duration,
+    ) -> impl Future<Output = Submitted> + Send {
+        Client::submit(self, operation, timeout)
+    }
+}
+
+/// A client of a [`Service`], directly or through a gateway.
 #[derive(Debug)]
-pub struct TypedClient<S> {
-    client: Client,
+pub struct TypedClient<S, C = Client> {
+    client: C,
     service: Of<S>,
 }
 
-impl<S> Clone for TypedClient<S> {
+impl<S, C: Clone> Clone for TypedClient<S, C> {
     fn clone(&self) -> Self {
         TypedClient { client: self.client.clone(), service: PhantomData }
     }
@@ -202,7 +260,12 @@ pub enum Completed<R> {
     Unknown,
 }
 
-impl<S: Service> TypedClient<S> {
+impl<S: Service, C: Submit> TypedClient<S, C> {
+    /// The same client for a typed service.
+    pub fn new(client: C) -> Self {
+        TypedClient { client, service: PhantomData }
+    }
+
     /// Submits one command and waits, at most `timeout`, for what becomes of it.
     ///
     /// # Errors
@@ -236,7 +299,7 @@ struct Task {
     numbers: Numbers,
     envelopes_in_flight_max: usize,
     waiting: VecDeque<Waiting>,
-    under_way: BTreeMap<RequestNumber, Vec<oneshot::Sender<Submitted>>>,
+    under_way: BTreeMap<RequestNumber, Vec<Answer>>,
     queries: Vec<Query>,
     started: Clock,
 }
@@ -364,11 +427,13 @@ impl Task {
         let now = Clock::now();
         self.end_queries(|query| now >= query.deadline);
         // What waited for an envelope until its deadline was never sent, but its caller has left anyway.
-        while let Some(first) = self.waiting.front()
-            && now >= first.deadline
-        {
-            if let Some(waiting) = self.waiting.pop_front() {
-                let _ = waiting.answer.send(Submitted::Unknown);
+        // Wherever it stands: callers wait for different times, and an alarm that ends nothing would go off for ever.
+        let waiting = std::mem::take(&mut self.waiting);
+        for waiting in waiting {
+            if now < waiting.deadline {
+                self.waiting.push_back(waiting);
+            } else {
+                waiting.answer.send(Submitted::Unknown);
             }
         }
     }
@@ -426,7 +491,7 @@ impl Task {
                 self.perform(actions);
             }
             Err(refused) => answers.for_each(|answer| {
-                let _ = answer.send(Submitted::Refused(refused.clone()));
+                answer.send(Submitted::Refused(refused.clone()));
             }),
         }
     }
@@ -468,7 +533,7 @@ impl Task {
         // of the rest.
         each.resize(answers.len(), Submitted::Unknown);
         for (answer, submitted) in answers.into_iter().zip(each) {
-            let _ = answer.send(submitted);
+            answer.send(submitted);
         }
     }
 }

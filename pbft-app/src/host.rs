@@ -210,6 +210,8 @@ impl Host {
             Received::Frames { from: Peer::Client(client), frames } => {
                 self.on_client_frames(client, &frames)
             }
+            // Nobody else is listed at a replica's ports.
+            Received::Up(_) | Received::Down(_) | Received::Frames { .. } => Ok(()),
         }
     }
 
