@@ -27,14 +27,27 @@ impl Submit for Caller {
     }
 }
 
+impl Caller {
+    /// Leaves without leaving a gateway to find out.
+    pub(crate) async fn close(self) {
+        if let Caller::User(user) = self {
+            user.close().await;
+        }
+    }
+}
+
 /// Opens the directory of a client or of a user and connects with it.
-pub(crate) fn connect(directory: &Path) -> Result<TypedClient<Counter, Caller>, Failure> {
-    let caller = if UserDirectory::is_at(directory) {
+pub(crate) fn open(directory: &Path) -> Result<Caller, Failure> {
+    Ok(if UserDirectory::is_at(directory) {
         Caller::User(User::from_directory(UserDirectory::open(directory)?)?)
     } else {
         Caller::Client(Client::from_directory(ClientDirectory::open(directory)?)?)
-    };
-    Ok(TypedClient::new(caller))
+    })
+}
+
+/// The same for the counter.
+pub(crate) fn connect(directory: &Path) -> Result<TypedClient<Counter, Caller>, Failure> {
+    open(directory).map(TypedClient::new)
 }
 
 pub(crate) async fn add(directory: &Path, amount: i64, timeout: Duration) -> Result<(), Failure> {
@@ -46,8 +59,10 @@ pub(crate) async fn get(directory: &Path, timeout: Duration) -> Result<(), Failu
 }
 
 async fn one(directory: &Path, command: Command, timeout: Duration) -> Result<(), Failure> {
-    let client = connect(directory)?;
+    let caller = open(directory)?;
+    let client = TypedClient::<Counter, _>::new(caller.clone());
     let completed = client.submit(&command, timeout).await;
+    caller.close().await;
     match completed.map_err(|error| Failure::Failed(error.to_string()))? {
         Completed::Committed(value) => {
             println!("{value}");

@@ -212,8 +212,9 @@ pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
     if load.concurrency == 0 {
         return Err(Failure::Usage("--concurrency 0: take at least 1 caller".to_owned()));
     }
-    let connect = |directory: &PathBuf| crate::client::connect(directory);
-    let clients = load.directories.iter().map(connect).collect::<Result<Vec<_>, _>>()?;
+    let open = |directory: &PathBuf| crate::client::open(directory);
+    let opened = load.directories.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let clients: Vec<_> = opened.iter().cloned().map(TypedClient::new).collect();
     if clients.len() > 1 {
         warm_up(&clients, load.timeout.value).await?;
     }
@@ -231,6 +232,8 @@ pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
     };
     let done = closed_loop(callers, plan, &bar).await?;
     bar.finish_and_clear();
+    let closes: tokio::task::JoinSet<()> = opened.into_iter().map(Caller::close).collect();
+    closes.join_all().await;
     let report = Report {
         operations: load.operations,
         committed: done.committed,

@@ -195,6 +195,9 @@ fn net_limits(users: &[UserEntry], limits: &GatewayLimits) -> NetLimits {
     let frames = default.user.outbound_frames_max.max(limits.operations_per_user_max);
     NetLimits {
         user: LaneLimits { outbound_frames_max: frames, ..default.user },
+        // Many may come at once, and often from one host.
+        handshakes_max: 1024,
+        handshakes_per_address_max: 512,
         connections_per_client_max: 2,
         client_connections_max: users.len().saturating_mul(2).max(2),
         ..default

@@ -48,7 +48,12 @@ impl UserConfig {
 /// the connection broke has ended as [`Submitted::Unknown`].
 #[derive(Clone, Debug)]
 pub struct User {
-    commands: mpsc::Sender<Waiting>,
+    commands: mpsc::Sender<Command>,
+}
+
+enum Command {
+    Submit(Waiting),
+    Close(oneshot::Sender<()>),
 }
 
 struct Waiting {
@@ -118,10 +123,20 @@ impl User {
         let (answer, answered) = oneshot::channel();
         let deadline = Instant::now() + timeout;
         let waiting = Waiting { operation: operation.into(), timeout, deadline, answer };
-        if self.commands.send(waiting).await.is_err() {
+        if self.commands.send(Command::Submit(waiting)).await.is_err() {
             return Submitted::Refused(Refused::Closed);
         }
         answered.await.unwrap_or(Submitted::Unknown)
+    }
+
+    /// Tells the gateway that this user goes away, and waits until it is told or a moment is over. What is under way
+    /// ends as unknown; clones can submit no more. A process that ends without this leaves its gateway with a
+    /// connection that answers nobody until it is idle for too long.
+    pub async fn close(self) {
+        let (closed, done) = oneshot::channel();
+        // Both fail only if it is closed already.
+        let _ = self.commands.send(Command::Close(closed)).await;
+        let _ = done.await;
     }
 
     /// The same user for a typed service.
@@ -158,9 +173,10 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut incoming: mpsc::Receiver<Waiting>) {
+    async fn run(mut self, mut incoming: mpsc::Receiver<Command>) {
         let mut burst = Vec::new();
-        loop {
+        let mut closed = None;
+        while closed.is_none() {
             let alarm = self.alarm();
             let alarm_at = alarm.unwrap_or_else(Instant::now);
             tokio::select! {
@@ -170,7 +186,12 @@ impl Task {
                     if count == 0 {
                         break;
                     }
-                    self.waiting.extend(burst.drain(..));
+                    for command in burst.drain(..) {
+                        match command {
+                            Command::Submit(waiting) => self.waiting.push_back(waiting),
+                            Command::Close(done) => closed = Some(done),
+                        }
+                    }
                 }
                 () = tokio::time::sleep_until(alarm_at.into()), if alarm.is_some() => {
                     self.on_alarm();
@@ -179,6 +200,10 @@ impl Task {
             self.send();
         }
         self.network.close().await;
+        if let Some(done) = closed {
+            // The caller may have left.
+            let _ = done.send(());
+        }
     }
 
     /// Whether more may wait here; else they wait in the channel, and then their callers.
