@@ -191,7 +191,8 @@ async fn warm_up(
     timeout: Duration,
 ) -> Result<(), Failure> {
     let mut tasks = tokio::task::JoinSet::new();
-    for client in clients.iter().cloned() {
+    for client in clients {
+        let client = client.clone();
         tasks.spawn(async move { client.submit(&Command::Get, timeout).await });
     }
     while let Some(joined) = tasks.join_next().await {

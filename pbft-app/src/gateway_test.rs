@@ -190,7 +190,7 @@ async fn a_gateway_that_dies_leaves_what_is_under_way_unknown_and_nothing_is_sen
     let mut calls = JoinSet::new();
     for _ in 0..3 {
         let user = user.clone();
-        calls.spawn(async move { user.submit(&b"once"[..], PATIENCE).await });
+        calls.spawn(async move { user.submit(&b"once"[..], 2 * PATIENCE).await });
     }
     // The refusal of the third says that the gateway has taken the first two.
     let busy = Submitted::Refused(Refused::Gateway(GatewayRefusal::Busy));

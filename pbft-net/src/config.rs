@@ -1,5 +1,6 @@
 //! What a network is started with, and whether it makes sense together.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -244,15 +245,10 @@ impl GatewayNetworkConfig {
         self.limits.check()?;
         let own = (self.tls_key.public(), Node::Gateway);
         Roster::new(self.nodes().chain([own]))?;
-        let mut ids: Vec<UserId> = self.users.iter().map(|user| user.id).collect();
-        ids.sort_unstable();
-        if let Some(twice) =
-            ids.windows(2).find_map(|pair| (pair.first() == pair.last()).then_some(pair))
-        {
-            return Err(invalid(format!(
-                "user {:?} is listed twice; give each its own number",
-                twice.first()
-            )));
+        let mut ids = BTreeSet::new();
+        if let Some(twice) = self.users.iter().find(|user| !ids.insert(user.id)) {
+            let id = twice.id;
+            return Err(invalid(format!("user {id} is listed twice; give each its own number")));
         }
         let count = self.users.len();
         if count > USERS_MAX {

@@ -136,7 +136,7 @@ async fn users_that_share_a_key_or_a_number_are_refused_at_start() {
         }
     };
     assert!(refused(vec![entry(0, 0), entry(1, 0)]).contains("u0 and u1 list the same TLS key"));
-    assert!(refused(vec![entry(3, 0), entry(3, 1)]).contains("u3"));
+    assert!(refused(vec![entry(3, 0), entry(3, 1)]).contains("user 3 is listed twice"));
     let many = (0..1025_u32).map(|id| {
         let mut key = [0; 32];
         key[..4].copy_from_slice(&id.to_le_bytes());
