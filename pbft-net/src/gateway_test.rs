@@ -91,7 +91,7 @@ async fn a_hello_of_another_cluster_or_another_user_is_refused_with_field_and_re
 }
 
 #[tokio::test]
-async fn a_user_that_reconnects_is_told_and_a_newer_gateway_takes_over() {
+async fn a_user_that_is_shut_out_is_told_and_comes_back() {
     let gateway = Gateway::start(1);
     let user = gateway.start_user(0);
     assert_eq!(next(&user).await, Received::Up(Node::Gateway));

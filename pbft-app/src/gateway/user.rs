@@ -69,6 +69,8 @@ struct UnderWay {
     answer: oneshot::Sender<Submitted>,
 }
 
+/// What a submission can say, in milliseconds, and far more than any gateway grants.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Submits waiting for the task; more make their callers wait.
 const COMMANDS_MAX: usize = 1024;
 
@@ -121,6 +123,7 @@ impl User {
     /// Cancel safe in the sense that nothing breaks; whether a cancelled operation is executed is unknown.
     pub async fn submit(&self, operation: impl Into<Bytes>, timeout: Duration) -> Submitted {
         let (answer, answered) = oneshot::channel();
+        let timeout = timeout.min(TIMEOUT_MAX);
         let deadline = Instant::now() + timeout;
         let waiting = Waiting { operation: operation.into(), timeout, deadline, answer };
         if self.commands.send(Command::Submit(waiting)).await.is_err() {
