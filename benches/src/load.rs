@@ -165,7 +165,9 @@ impl Load {
                         }
                         let outcomes = match together {
                             1 => vec![client.submit(operation.clone(), timeout).await],
-                            _ => client.submit_all(vec![operation.clone(); together], timeout).await,
+                            _ => {
+                                client.submit_all(vec![operation.clone(); together], timeout).await
+                            }
                         };
                         note(&recorder, before, &outcomes);
                     }

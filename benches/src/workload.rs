@@ -261,7 +261,11 @@ impl Workload {
                 "{} x {}{}, closed loop",
                 clients(self.clients, "client"),
                 clients(self.callers, "caller"),
-                if self.together > 1 { format!(" x {} operations", self.together) } else { String::new() }
+                if self.together > 1 {
+                    format!(" x {} operations", self.together)
+                } else {
+                    String::new()
+                }
             ),
             Some(rate) => {
                 format!("{}, open loop of {rate:.0}/s", clients(self.clients, "client"))

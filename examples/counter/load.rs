@@ -1,15 +1,17 @@
 //! `load`, and the closed loop that `demo` shares with it.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use pbft_app::{Completed, TypedClient};
+use pbft_app::{Completed, Submit, TypedClient};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::client::Caller;
 use crate::service::{Command, Counter};
 use crate::{Failure, Load};
 
@@ -73,8 +75,8 @@ impl Stalls {
 }
 
 /// Runs one caller for each client in `callers` until the plan is done.
-pub(crate) async fn closed_loop(
-    callers: Vec<TypedClient<Counter>>,
+pub(crate) async fn closed_loop<C: Submit>(
+    callers: Vec<TypedClient<Counter, C>>,
     plan: Plan,
     bar: &ProgressBar,
 ) -> Result<Done, Failure> {
@@ -183,13 +185,43 @@ struct Latency {
     max: u64,
 }
 
+/// Every connection is up before anything is measured.
+async fn warm_up(
+    clients: &[TypedClient<Counter, Caller>],
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for client in clients {
+        let client = client.clone();
+        tasks.spawn(async move { client.submit(&Command::Get, timeout).await });
+    }
+    while let Some(joined) = tasks.join_next().await {
+        let completed = joined.map_err(|error| Failure::Failed(error.to_string()))?;
+        match completed.map_err(|error| Failure::Failed(error.to_string()))? {
+            Completed::Committed(_) => {}
+            Completed::Refused(refused) => return Err(Failure::Failed(refused.to_string())),
+            Completed::Unknown => {
+                let message = format!("not every connection was up within {timeout:?}");
+                return Err(Failure::Unknown(message));
+            }
+        }
+    }
+    Ok(())
+}
+
 pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
     if load.concurrency == 0 {
         return Err(Failure::Usage("--concurrency 0: take at least 1 caller".to_owned()));
     }
-    let client = crate::client::connect(&load.directory)?;
+    let open = |directory: &PathBuf| crate::client::open(directory);
+    let opened = load.directories.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let clients: Vec<_> = opened.iter().cloned().map(TypedClient::new).collect();
+    if clients.len() > 1 {
+        warm_up(&clients, load.timeout.value).await?;
+    }
     let bar = progress(load.operations, load.json);
-    let callers = vec![client; load.concurrency];
+    let callers = clients.iter().flat_map(|it| std::iter::repeat_n(it.clone(), load.concurrency));
+    let callers = callers.collect();
     // Nobody stops it, and the end of the channel would.
     let (_stop, stopped) = watch::channel(false);
     let plan = Plan {
@@ -201,6 +233,8 @@ pub(crate) async fn run(load: &Load) -> Result<(), Failure> {
     };
     let done = closed_loop(callers, plan, &bar).await?;
     bar.finish_and_clear();
+    let closes: tokio::task::JoinSet<()> = opened.into_iter().map(Caller::close).collect();
+    closes.join_all().await;
     let report = Report {
         operations: load.operations,
         committed: done.committed,

@@ -10,6 +10,7 @@
 //! cargo run --release --example counter -- replica /tmp/c/replica-0      # and 1, 2, 3, each in a terminal
 //! cargo run --release --example counter -- add /tmp/c/client-0 5
 //! cargo run --release --example counter -- status /tmp/c/client-0
+//! cargo run --release --example counter -- gateway /tmp/c/gateway        # after init --users 2; then add /tmp/c/user-0 5
 //! cargo run --release --example counter -- inspect /tmp/c/replica-0      # once it is stopped
 //! ```
 //!
@@ -27,6 +28,7 @@ use pbft_app::config::duration;
 mod client;
 mod demo;
 mod evidence;
+mod gateway;
 mod history;
 mod inspect;
 mod load;
@@ -72,6 +74,11 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Storage::Disk)]
         storage: Storage,
     },
+    /// Run a gateway: users that have no key in the cluster submit through it
+    Gateway {
+        /// The gateway's directory, DIR/gateway: a client's with a users.toml in it
+        directory: PathBuf,
+    },
     /// Check a file of evidence against a cluster's keys: 0 proven, 1 not, 2 unreadable
     Evidence {
         /// The file, such as DIR/replica-I/evidence/0-pre-prepare-view0-slot1.evidence
@@ -93,7 +100,7 @@ enum Command {
     },
     /// Add an amount and print the value after it
     Add {
-        /// The client's directory, DIR/client-J
+        /// The directory of a client, DIR/client-J, or of a gateway's user, DIR/user-J
         directory: PathBuf,
         /// What to add; may be negative
         #[arg(allow_negative_numbers = true)]
@@ -103,7 +110,7 @@ enum Command {
     },
     /// Print the value
     Get {
-        /// The client's directory, DIR/client-J
+        /// The directory of a client, DIR/client-J, or of a gateway's user, DIR/user-J
         directory: PathBuf,
         #[command(flatten)]
         timeout: Timeout,
@@ -171,7 +178,10 @@ struct Init {
     /// How many clients
     #[arg(long, default_value_t = 4)]
     clients: usize,
-    /// Replica I uses ports P + 2I for peers and P + 2I + 1 for clients
+    /// How many users of a gateway; the gateway is one client more
+    #[arg(long, default_value_t = 0)]
+    users: usize,
+    /// Replica I uses ports P + 2I for peers and P + 2I + 1 for clients, the gateway the next one
     #[arg(long, default_value_t = 7000)]
     base_port: u16,
     /// Allow fewer than four replicas, which tolerate no traitor
@@ -182,12 +192,13 @@ struct Init {
 /// Options of `load`.
 #[derive(Args)]
 struct Load {
-    /// The client's directory, DIR/client-J
-    directory: PathBuf,
+    /// Directories of clients, DIR/client-J, or of a gateway's users, DIR/user-J; each has a connection of its own
+    #[arg(required = true, num_args = 1..)]
+    directories: Vec<PathBuf>,
     /// How many operations
     #[arg(long, default_value_t = 10_000)]
     operations: u64,
-    /// How many callers share the client, each with one operation in flight
+    /// How many callers share each client or user, each with one operation in flight
     #[arg(long, default_value_t = 16)]
     concurrency: usize,
     /// Print one JSON object
@@ -200,7 +211,7 @@ struct Load {
 /// Options of `history`.
 #[derive(Args)]
 struct History {
-    /// The client's directory, DIR/client-J
+    /// The directory of a client, DIR/client-J, or of a gateway's user, DIR/user-J
     directory: PathBuf,
     /// How many callers share the client
     #[arg(long, default_value_t = 4)]
@@ -293,6 +304,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Replica { directory, traitor, storage }) => {
             replica::run(&directory, storage, traitor.as_deref()).await
         }
+        Some(Command::Gateway { directory }) => gateway::run(&directory).await,
         Some(Command::Evidence { file, cluster, json }) => evidence::run(&file, &cluster, json),
         Some(Command::Inspect { directory, json }) => inspect::run(&directory, json),
         Some(Command::Add { directory, amount, timeout }) => {

@@ -17,6 +17,7 @@ pub(crate) fn init(init: &Init) -> Result<(), Failure> {
         name: "counter".to_owned(),
         replicas: init.replicas,
         clients: init.clients,
+        users: init.users,
         base_port: init.base_port,
         development: init.development,
     };
@@ -38,6 +39,11 @@ pub(crate) fn init(init: &Init) -> Result<(), Failure> {
         println!("  counter add {directory}/client-0 5");
         println!("  counter get {directory}/client-0");
         println!("  counter status {directory}/client-0");
+    }
+    if init.users > 0 {
+        println!("\nor through a gateway:");
+        println!("  counter gateway {directory}/gateway");
+        println!("  counter add {directory}/user-0 5");
     }
     Ok(())
 }

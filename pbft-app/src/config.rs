@@ -464,7 +464,7 @@ same_fields!(
     results_bytes_max
 );
 
-fn parse_key(field: &str, text: &str) -> Result<PublicKey, ConfigError> {
+pub(crate) fn parse_key(field: &str, text: &str) -> Result<PublicKey, ConfigError> {
     let remedy = "take the 64 hexadecimal digits of an ed25519 public key";
     unhex32(text).map(PublicKey).ok_or_else(|| ConfigError::new(field, text, remedy))
 }
@@ -488,7 +488,7 @@ pub fn duration(field: &str, text: &str) -> Result<Duration, ConfigError> {
     micros.map(Duration::from_micros).ok_or_else(|| ConfigError::new(field, text, remedy))
 }
 
-fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     let micros = duration.as_micros();
     match micros {
         _ if micros.is_multiple_of(1_000_000) => format!("{}s", micros / 1_000_000),

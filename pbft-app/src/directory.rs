@@ -14,6 +14,7 @@ use pbft_core::types::{ClientId, ReplicaId, RequestNumber};
 
 use crate::config::{CLUSTER_FILE, Deployment, ReplicaEntry, Timeouts};
 use crate::error::ConfigurationError;
+use crate::gateway;
 use crate::header::HeaderFile;
 use crate::keys::{NodeKeys, signing_path, tls_path};
 use crate::store::{History, Store};
@@ -30,13 +31,17 @@ pub struct Plan {
     pub replicas: usize,
     /// How many clients.
     pub clients: usize,
-    /// Replica I listens on ports P + 2I for peers and P + 2I + 1 for clients, on 127.0.0.1.
+    /// How many users of a gateway. If there are any, the gateway is one client more.
+    pub users: usize,
+    /// Replica I listens on ports P + 2I for peers and P + 2I + 1 for clients, on 127.0.0.1; the gateway on the
+    /// port after those.
     pub base_port: u16,
     /// Allows fewer than four replicas.
     pub development: bool,
 }
 
-/// Creates `directory` with `cluster.toml`, a directory for every replica and one for every client.
+/// Creates `directory` with `cluster.toml`, a directory for every replica and one for every client; with users, one
+/// for each of them and one for their gateway.
 ///
 /// # Errors
 /// The plan does not hold, the directory exists, or something cannot be written. A directory made halfway
@@ -47,7 +52,8 @@ pub fn init(directory: &Path, plan: &Plan) -> Result<Deployment, ConfigurationEr
     }
     let replica_keys = (0..plan.replicas).map(|_| NodeKeys::generate());
     let replica_keys = replica_keys.collect::<Result<Vec<_>, _>>()?;
-    let client_keys = (0..plan.clients).map(|_| NodeKeys::generate());
+    let has_gateway = plan.users > 0;
+    let client_keys = (0..plan.clients + usize::from(has_gateway)).map(|_| NodeKeys::generate());
     let client_keys = client_keys.collect::<Result<Vec<_>, _>>()?;
     let mut replicas = Vec::new();
     for (index, keys) in (0_u16..).zip(&replica_keys) {
@@ -58,6 +64,11 @@ pub fn init(directory: &Path, plan: &Plan) -> Result<Deployment, ConfigurationEr
         });
     }
     let clients = client_keys.iter().map(NodeKeys::public).collect();
+    let after_replicas = u16::try_from(plan.replicas).unwrap_or(u16::MAX);
+    let gateway_address = match has_gateway {
+        true => address(plan.base_port, after_replicas, 0)?,
+        false => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    };
     let deployment = Deployment::new(
         &plan.name,
         replicas,
@@ -74,9 +85,14 @@ pub fn init(directory: &Path, plan: &Plan) -> Result<Deployment, ConfigurationEr
         Store::create(&path, deployment.cluster(), id)?;
     }
     for (index, keys) in client_keys.iter().enumerate() {
-        let path = directory.join(format!("client-{index}"));
+        let is_gateway = index == plan.clients;
+        let name = if is_gateway { "gateway".to_owned() } else { format!("client-{index}") };
+        let path = directory.join(name);
         create(&path)?;
         keys.store(&path)?;
+        if is_gateway {
+            gateway::init(&path, &deployment, gateway_address, plan.users)?;
+        }
     }
     // Last, so that a cluster file means that everything beside it is there.
     deployment.store(&directory.join(CLUSTER_FILE))?;
@@ -95,7 +111,7 @@ fn address(base: u16, index: u16, offset: u16) -> Result<SocketAddr, ConfigError
     Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
 }
 
-fn create(path: &Path) -> Result<(), ConfigurationError> {
+pub(crate) fn create(path: &Path) -> Result<(), ConfigurationError> {
     fs::create_dir(path)
         .map_err(|source| ConfigurationError::File { path: path.to_owned(), source })
 }

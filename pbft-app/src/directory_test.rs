@@ -8,6 +8,7 @@ fn made() -> (tempfile::TempDir, PathBuf) {
         name: "test".to_owned(),
         replicas: 4,
         clients: 1,
+        users: 0,
         base_port: 7000,
         development: false,
     };

@@ -264,6 +264,8 @@ impl Host {
                 self.taken += frames.len();
                 self.on_client_frames(client, &frames)
             }
+            // Nobody else is listed at a replica's ports.
+            Received::Up(_) | Received::Down(_) | Received::Frames { .. } => Ok(()),
         }
     }
 

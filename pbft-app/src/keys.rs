@@ -93,6 +93,57 @@ impl std::fmt::Debug for NodeKeys {
     }
 }
 
+/// The secret of a user of a gateway: it authenticates a connection and signs nothing.
+pub struct UserKey(Zeroizing<[u8; 32]>);
+
+impl UserKey {
+    /// A fresh key from the operating system's generator.
+    ///
+    /// # Errors
+    /// The generator failed.
+    pub fn generate() -> Result<Self, ConfigurationError> {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut()).map_err(|_| ConfigurationError::Randomness)?;
+        Ok(UserKey(seed))
+    }
+
+    /// The key with this seed: for tests and demonstrations that must repeat.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        UserKey(Zeroizing::new(seed))
+    }
+
+    /// Reads `tls.pem` in `directory`.
+    ///
+    /// # Errors
+    /// A file that is missing, readable by others, or no ed25519 key in PKCS#8 PEM.
+    pub fn load(directory: &Path) -> Result<Self, ConfigurationError> {
+        read_key(&directory.join(TLS_FILE)).map(UserKey)
+    }
+
+    /// Writes it into `directory`, which must not hold one yet.
+    ///
+    /// # Errors
+    /// A file that exists or cannot be written.
+    pub fn store(&self, directory: &Path) -> Result<(), ConfigurationError> {
+        write_key(&directory.join(TLS_FILE), &self.0)
+    }
+
+    /// The public half, which the gateway lists.
+    pub fn public(&self) -> PublicKey {
+        Ed25519Signer::from_seed(&self.0).public()
+    }
+
+    pub(crate) fn seed(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for UserKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "UserKey({:?}, private half withheld)", self.public())
+    }
+}
+
 fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, ConfigurationError> {
     let io = |source| ConfigurationError::File { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(io)?;

@@ -46,6 +46,7 @@ pub mod error;
 mod executor;
 mod fault_injection;
 pub mod findings;
+pub mod gateway;
 mod header;
 mod host;
 pub mod inspect;
@@ -58,15 +59,19 @@ pub mod storage;
 pub mod store;
 
 pub use application::{Application, Context, Pages, Refusal, Service, Typed};
-pub use client::{Client, ClientConfig, Completed, Refused, Submitted, TypedClient};
+pub use client::{Client, ClientConfig, Completed, Refused, Submit, Submitted, TypedClient};
 pub use config::{Deployment, ReplicaEntry, Timeouts};
 pub use directory::{ClientDirectory, Numbers, Plan, ReplicaDirectory, init};
 pub use error::{ConfigurationError, NodeError};
 pub use findings::Findings;
+pub use gateway::{
+    Gateway, GatewayConfig, GatewayDirectory, GatewayLimits, GatewayRefusal, User, UserConfig,
+    UserDirectory,
+};
 pub use inspect::{Inspection, inspect};
-pub use keys::{NodeKeys, PublicKeys};
+pub use keys::{NodeKeys, PublicKeys, UserKey};
 pub use node::{Node, NodeConfig};
 pub use pbft_core as core;
-pub use pbft_net::ReplicaSockets;
+pub use pbft_net::{GatewaySocket, ReplicaSockets, UserEntry, UserId};
 pub use storage::{StorageError, StorageMetrics};
 pub use store::{History, Store};

@@ -28,9 +28,7 @@ mod client;
 mod outcome;
 mod view;
 
-pub use client::{
-    Answer, ClientMessage, Convictions, ReplicaMessage, Reply, Report, Text,
-};
+pub use client::{Answer, ClientMessage, Convictions, ReplicaMessage, Reply, Report, Text};
 pub use outcome::{Outcome, Outcomes, Refusal};
 pub use view::{BodyName, Fetch, NewView, SignedViewChange, ViewChange};
 

@@ -218,6 +218,23 @@ macro_rules! borrow_decode {
 }
 pub(crate) use borrow_decode;
 
+/// A byte string of a message that is defined outside this crate: a count of bytes, and the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Blob(pub Bytes);
+
+impl Encode for Blob {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        encode_blob(&self.0, encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Blob {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        decode_blob(decoder).map(Blob)
+    }
+}
+borrow_decode!(Blob);
+
 #[cfg(test)]
 #[path = "wire_test.rs"]
 mod tests;

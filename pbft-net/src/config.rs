@@ -1,5 +1,6 @@
 //! What a network is started with, and whether it makes sense together.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -7,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use pbft_core::types::{ClientId, PublicKey, ReplicaId};
 
 use crate::tls::Roster;
-use crate::{Identity, NetError, NetLimits, Node, TlsKey};
+use crate::{Identity, NetError, NetLimits, Node, TlsKey, UserId};
 
 /// Where a replica is, and how to recognise it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,74 @@ pub struct ClientNetworkConfig {
     pub identity: Identity,
     /// Bounds and deadlines.
     pub limits: NetLimits,
+}
+
+/// The most users one gateway may list.
+pub const USERS_MAX: usize = 16_384;
+
+/// A user, as its gateway lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserEntry {
+    /// Its number at this gateway.
+    pub id: UserId,
+    /// The public half of its [`TlsKey`].
+    pub tls_key: PublicKey,
+}
+
+/// What a gateway's network needs to know.
+#[derive(Clone, Debug)]
+pub struct GatewayNetworkConfig {
+    /// Our own private TLS key, whose public half the users pin.
+    pub tls_key: TlsKey,
+    /// Every user, at most [`USERS_MAX`].
+    pub users: Vec<UserEntry>,
+    /// What both ends of a connection must agree on.
+    pub identity: Identity,
+    /// Bounds and deadlines.
+    pub limits: NetLimits,
+}
+
+/// What a user's network needs to know.
+#[derive(Clone, Debug)]
+pub struct UserNetworkConfig {
+    /// Our own number at the gateway.
+    pub id: UserId,
+    /// Our own private TLS key.
+    pub tls_key: TlsKey,
+    /// The gateway.
+    pub gateway: MemberAddress,
+    /// What both ends of a connection must agree on.
+    pub identity: Identity,
+    /// Bounds and deadlines.
+    pub limits: NetLimits,
+}
+
+/// The bound UDP socket that a gateway's users connect to.
+pub struct GatewaySocket {
+    pub(crate) socket: UdpSocket,
+    address: SocketAddr,
+}
+
+impl GatewaySocket {
+    /// Binds it.
+    ///
+    /// # Errors
+    /// [`NetError::AddressInUse`] or [`NetError::Socket`], naming the address.
+    pub fn bind(address: SocketAddr) -> Result<Self, NetError> {
+        let (socket, address) = bind(address)?;
+        Ok(Self { socket, address })
+    }
+
+    /// The address that users reach us at, with the port the system chose.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl fmt::Debug for GatewaySocket {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "GatewaySocket({})", self.address)
+    }
 }
 
 /// The two bound UDP sockets of a replica. They are bound before the configuration is made, so that
@@ -163,5 +232,43 @@ impl ClientNetworkConfig {
             .chain([Ok((self.tls_key.public(), Node::Client(self.id)))])
             .collect::<Result<_, NetError>>()?;
         Roster::new(nodes.into_iter()).map(drop)
+    }
+}
+
+impl GatewayNetworkConfig {
+    /// Every user with its key. Nobody else may connect, whatever keys the cluster lists.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (PublicKey, Node)> {
+        self.users.iter().map(|user| (user.tls_key, Node::User(user.id)))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), NetError> {
+        self.limits.check()?;
+        let own = (self.tls_key.public(), Node::Gateway);
+        Roster::new(self.nodes().chain([own]))?;
+        let mut ids = BTreeSet::new();
+        if let Some(twice) = self.users.iter().find(|user| !ids.insert(user.id)) {
+            let id = twice.id;
+            return Err(invalid(format!("user {id} is listed twice; give each its own number")));
+        }
+        let count = self.users.len();
+        if count > USERS_MAX {
+            return Err(invalid(format!(
+                "{count} users, at most {USERS_MAX}; start another gateway"
+            )));
+        }
+        if count > self.limits.client_connections_max {
+            return Err(invalid(
+                "more users than client_connections_max; raise the limit or list fewer",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl UserNetworkConfig {
+    pub(crate) fn check(&self) -> Result<(), NetError> {
+        self.limits.check()?;
+        let own = (self.tls_key.public(), Node::User(self.id));
+        Roster::new([(self.gateway.tls_key, Node::Gateway), own].into_iter()).map(drop)
     }
 }

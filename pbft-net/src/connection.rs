@@ -156,7 +156,7 @@ fn refuse(shared: &Shared, connection: &quinn::Connection, node: Node, fault: Fa
             if let Some((field, ours, theirs)) = error.mismatch() {
                 counters.hello_mismatches.bump();
                 if shared.registry.may_log(node, &reason) {
-                    let remedy = hello::REMEDY;
+                    let remedy = hello::remedy(own, node);
                     tracing::warn!(
                         target: "pbft::net", %own, %node, field, ours, theirs, remedy,
                         "HELLO mismatch, connection refused"
@@ -250,7 +250,7 @@ async fn read(admitted: &Admitted, port: Port, urgent: LaneReader) -> Fault {
             Ok(reader) => reader,
             Err(fault) => return drained(Err(fault)),
         };
-        if port == Port::Client {
+        if !port.has_transfer() {
             return drained(last(bulk, Lane::Bulk).await);
         }
         let transfer = async {
@@ -288,7 +288,7 @@ async fn write(admitted: &Admitted, port: Port, urgent: SendStream) -> Fault {
     let written = async {
         let bulk = open(&link.connection, Lane::Bulk).await?;
         let transfer = async {
-            if port == Port::Client {
+            if !port.has_transfer() {
                 return Ok(());
             }
             let stream = open(&link.connection, Lane::Transfer).await?;

@@ -33,6 +33,7 @@ pub(crate) fn protocol(port: Port) -> &'static [u8] {
     match port {
         Port::Peer => b"pbft-peer/1",
         Port::Client => b"pbft-client/1",
+        Port::User => b"pbft-user/1",
     }
 }
 
@@ -74,9 +75,9 @@ fn start(
     address: SocketAddr,
 ) -> Result<Endpoint, NetError> {
     let failed = |source| NetError::Socket { address, source };
-    config
-        .max_udp_payload_size(DATAGRAM_BYTES_MAX)
-        .map_err(|_| NetError::InvalidLimits { relation: "datagrams must have 1200 to 65527 bytes" })?;
+    config.max_udp_payload_size(DATAGRAM_BYTES_MAX).map_err(|_| NetError::InvalidLimits {
+        relation: "datagrams must have 1200 to 65527 bytes",
+    })?;
     enlarge_buffers(&socket, address);
     Endpoint::new(config, server, socket, Arc::new(TokioRuntime)).map_err(failed)
 }
@@ -113,6 +114,7 @@ pub(crate) fn transport(limits: &NetLimits, port: Port) -> Result<Arc<TransportC
     let windows = match port {
         Port::Peer => &limits.peer_windows,
         Port::Client => &limits.client_windows,
+        Port::User => &limits.user_windows,
     };
     let idle = IdleTimeout::try_from(limits.idle_timeout)
         .map_err(|_| NetError::InvalidLimits { relation: "idle_timeout must be at most a day" })?;

@@ -4,18 +4,26 @@
 //! its key, and a right key proves nothing about the cluster file the node was started with.
 //!
 //! Layout, little-endian: magic `PBFT`, wire version u16, then, fixed for one version: cluster
-//! digest 32, configuration digest 32, kind of node u8 (0 replica, 1 client), its id u32.
+//! digest 32, configuration digest 32, kind of node u8 (0 replica, 1 client,
+//! 2 user, 3 gateway), its id u32 (0 for a gateway).
 
 use pbft_core::types::{ClientId, Digest, ReplicaId};
 
-use crate::Node;
 use crate::close::CloseCode;
+use crate::{Node, UserId};
 
 /// Longest HELLO of any version that we are willing to read.
 pub(crate) const HELLO_BYTES_MAX: usize = 128;
 
-/// What an operator does about a mismatch.
-pub(crate) const REMEDY: &str = "copy the same cluster.toml to every host";
+/// What an operator does about a mismatch between these two.
+pub(crate) fn remedy(ours: Node, theirs: Node) -> &'static str {
+    match (ours, theirs) {
+        (Node::User(_) | Node::Gateway, _) | (_, Node::User(_) | Node::Gateway) => {
+            "take the user's directory and the gateway's from the same place"
+        }
+        _ => "copy the same cluster.toml to every host",
+    }
+}
 
 const MAGIC: &[u8; 4] = b"PBFT";
 
@@ -72,6 +80,7 @@ impl HelloError {
     /// The refusal in words that read the same at both ends: who refuses whom, the field, both
     /// values, and what to do about it.
     pub(crate) fn explain(&self, ours: Node, theirs: Node) -> String {
+        let remedy = remedy(ours, theirs);
         match self {
             Self::Malformed => format!("{ours} refuses {theirs}: malformed HELLO"),
             Self::Impostor(owner, claimed) => {
@@ -81,17 +90,17 @@ impl HelloError {
             }
             Self::Version(here, there) => format!(
                 "{ours} refuses {theirs}: wire version {here} at {ours}, {there} at {theirs}; \
-                 run the same release on every host, and {REMEDY}"
+                 run the same release on every host, and {remedy}"
             ),
             Self::Cluster(here, there) => format!(
                 "{ours} refuses {theirs}: cluster {} at {ours}, {} at {theirs}; \
-                 {REMEDY}",
+                 {remedy}",
                 here.short(),
                 there.short()
             ),
             Self::Configuration(here, there) => format!(
                 "{ours} refuses {theirs}: configuration digest {} at {ours}, {} at {theirs}; \
-                 {REMEDY}",
+                 {remedy}",
                 here.short(),
                 there.short()
             ),
@@ -104,6 +113,8 @@ pub(crate) fn encode(identity: &Identity, node: Node) -> Vec<u8> {
     let (kind, id) = match node {
         Node::Replica(ReplicaId(id)) => (0, id),
         Node::Client(ClientId(id)) => (1, id),
+        Node::User(UserId(id)) => (2, id),
+        Node::Gateway => (3, 0),
     };
     let mut bytes = Vec::with_capacity(HELLO_BYTES_MAX);
     bytes.extend_from_slice(MAGIC);
@@ -129,6 +140,8 @@ pub(crate) fn judge(ours: &Identity, owner: Node, bytes: &[u8]) -> Result<(), He
     let claimed = match rest {
         [0, id @ ..] => Node::Replica(ReplicaId(id_in(id)?)),
         [1, id @ ..] => Node::Client(ClientId(id_in(id)?)),
+        [2, id @ ..] => Node::User(UserId(id_in(id)?)),
+        [3, 0, 0, 0, 0] => Node::Gateway,
         _ => return Err(HelloError::Malformed),
     };
     let (cluster, configuration) = (Digest(*cluster), Digest(*configuration));

@@ -120,7 +120,7 @@ impl Inbox {
         state.connections.insert(serial, connection);
         let presence = state.nodes.entry(node).or_default();
         presence.connections += 1;
-        if presence.connections == 1 || matches!(node, Node::Replica(_)) {
+        if presence.connections == 1 || node.serves() {
             presence.generation = presence.generation.wrapping_add(1);
         }
         state.announce(node);
@@ -282,7 +282,7 @@ impl State {
     }
 
     fn outdated_by(&self, node: Node) -> impl Iterator<Item = Serial> {
-        let only_one = matches!(node, Node::Replica(_));
+        let only_one = node.serves();
         let outdated = move |it: &Connection| it.node == node && (it.closed || only_one);
         self.connections.iter().filter(move |(_, it)| outdated(it)).map(|(serial, _)| *serial)
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::NetError;
 use crate::hello::HELLO_BYTES_MAX;
 use crate::lane::Lane;
+use crate::{NetError, Node};
 
 /// Bounds of one lane of one connection. Both ends should agree on `frame_bytes_max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +43,14 @@ pub struct NetLimits {
     pub peer_transfer: LaneLimits,
     /// Each lane between a client and a replica.
     pub client: LaneLimits,
+    /// Each lane between a user and its gateway.
+    pub user: LaneLimits,
     /// Flow control between two replicas.
     pub peer_windows: Windows,
     /// Flow control between a client and a replica.
     pub client_windows: Windows,
+    /// Flow control between a user and its gateway.
+    pub user_windows: Windows,
     /// Incoming connections per port that may be between first packet and accepted HELLO.
     pub handshakes_max: usize,
     /// The same for one source address, so that one host cannot use up all of them.
@@ -73,9 +77,9 @@ pub struct NetLimits {
     pub penalty_min: Duration,
     /// Longest time a node stays shut out, and how long it must behave to start again at the minimum.
     pub penalty_max: Duration,
-    /// Connections one client may hold; the oldest is closed when it opens one more.
+    /// Connections one client, or one user of a gateway, may hold; the oldest is closed when it opens one more.
     pub connections_per_client_max: usize,
-    /// Connections all clients together may hold; at least one per listed client.
+    /// Connections all clients, or all users of a gateway, together may hold; at least one for each listed.
     pub client_connections_max: usize,
     /// How long `close` waits for what is queued to arrive, and then for the other ends to hear of it.
     pub close_deadline: Duration,
@@ -118,6 +122,14 @@ impl Default for NetLimits {
                 inbound_frames_max: 1024,
                 inbound_bytes_max: 2 * MIB,
             },
+            // There may be thousands of them, and an operation is at most 64 KiB unless the cluster says otherwise.
+            user: LaneLimits {
+                frame_bytes_max: 128 * KIB,
+                outbound_frames_max: 256,
+                outbound_bytes_max: 256 * KIB,
+                inbound_frames_max: 64,
+                inbound_bytes_max: 128 * KIB,
+            },
             peer_windows: Windows {
                 stream_bytes: 8 * MIB_U32,
                 receive_bytes: 32 * MIB_U32,
@@ -127,6 +139,11 @@ impl Default for NetLimits {
                 stream_bytes: MIB_U32,
                 receive_bytes: 4 * MIB_U32,
                 send_bytes: 4 * MIB_U32,
+            },
+            user_windows: Windows {
+                stream_bytes: MIB_U32 / 8,
+                receive_bytes: MIB_U32 / 4,
+                send_bytes: MIB_U32 / 4,
             },
             handshakes_max: 128,
             handshakes_per_address_max: 64,
@@ -236,21 +253,17 @@ impl NetLimits {
     /// cluster of `members`, if every peer and every client connection is hostile. Frames handed
     /// to the consumer are not included.
     pub fn memory_bytes_max(&self, members: usize) -> u64 {
-        let lane = |limits: &LaneLimits| {
-            // One more frame: the one being reassembled.
-            let bytes =
-                limits.outbound_bytes_max + limits.inbound_bytes_max + limits.frame_bytes_max;
-            u64::try_from(bytes).unwrap_or(u64::MAX)
-        };
-        let window = |windows: &Windows| {
-            u64::from(windows.receive_bytes).saturating_add(u64::from(windows.send_bytes))
-        };
-        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let lanes = [&self.peer_urgent, &self.peer_bulk, &self.peer_transfer];
         let peer = lanes.map(lane).iter().sum::<u64>() + window(&self.peer_windows);
         let client = 2 * lane(&self.client) + window(&self.client_windows);
         let peers = count(members.saturating_sub(1)).saturating_mul(peer);
         peers.saturating_add(count(self.client_connections_max).saturating_mul(client))
+    }
+
+    /// The same for one gateway, if every connection of its users is hostile.
+    pub fn gateway_memory_bytes_max(&self) -> u64 {
+        let user = 2 * lane(&self.user) + window(&self.user_windows);
+        count(self.client_connections_max).saturating_mul(user)
     }
 
     pub(crate) fn lane(&self, port: Port, lane: Lane) -> &LaneLimits {
@@ -259,15 +272,17 @@ impl NetLimits {
             (Port::Peer, Lane::Bulk) => &self.peer_bulk,
             (Port::Peer, Lane::Transfer) => &self.peer_transfer,
             (Port::Client, _) => &self.client,
+            (Port::User, _) => &self.user,
         }
     }
 
     fn lanes(&self) -> impl Iterator<Item = &LaneLimits> {
-        [&self.peer_urgent, &self.peer_bulk, &self.peer_transfer, &self.client].into_iter()
+        [&self.peer_urgent, &self.peer_bulk, &self.peer_transfer, &self.client, &self.user]
+            .into_iter()
     }
 
     fn windows(&self) -> impl Iterator<Item = &Windows> {
-        [&self.peer_windows, &self.client_windows].into_iter()
+        [&self.peer_windows, &self.client_windows, &self.user_windows].into_iter()
     }
 
     fn durations(&self) -> [Duration; 12] {
@@ -288,13 +303,44 @@ impl NetLimits {
     }
 }
 
-/// Which of a replica's two ports a connection uses, at either end.
+fn lane(limits: &LaneLimits) -> u64 {
+    // One more frame: the one being reassembled.
+    count(limits.outbound_bytes_max + limits.inbound_bytes_max + limits.frame_bytes_max)
+}
+
+fn window(windows: &Windows) -> u64 {
+    u64::from(windows.receive_bytes).saturating_add(u64::from(windows.send_bytes))
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// Which port of a replica or a gateway a connection uses, at either end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {
     /// Between two replicas.
     Peer,
     /// Between a client and a replica.
     Client,
+    /// Between a user and its gateway.
+    User,
+}
+
+impl Port {
+    /// Which port a connection between these two uses.
+    pub(crate) fn between(one: Node, other: Node) -> Self {
+        match (one, other) {
+            (Node::Replica(_), Node::Replica(_)) => Self::Peer,
+            (Node::User(_) | Node::Gateway, _) | (_, Node::User(_) | Node::Gateway) => Self::User,
+            _ => Self::Client,
+        }
+    }
+
+    /// Whether it has a lane for state transfer.
+    pub(crate) fn has_transfer(self) -> bool {
+        self == Self::Peer
+    }
 }
 
 #[cfg(test)]

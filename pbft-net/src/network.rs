@@ -14,16 +14,21 @@ use tokio::time::timeout;
 
 use crate::accept::Acceptor;
 use crate::close::CloseCode;
-use crate::config::{self, ClientNetworkConfig, ReplicaNetworkConfig, ReplicaSockets};
+use crate::config::{
+    self, ClientNetworkConfig, GatewayNetworkConfig, GatewaySocket, ReplicaNetworkConfig,
+    ReplicaSockets, UserNetworkConfig,
+};
 use crate::dial::{Target, keep_connected};
 use crate::limits::Port;
 use crate::shared::Shared;
 use crate::tls::{self, Roster};
 use crate::{
-    Lane, MemberAddress, NetCounters, NetError, NetLimits, Node, Received, TlsKey, endpoint,
+    Identity, Lane, MemberAddress, NetCounters, NetError, NetLimits, Node, Received, TlsKey,
+    endpoint,
 };
 
-/// The connections of one node: a replica's to its peers and clients, or a client's to the replicas.
+/// The connections of one node: a replica's to its peers and clients, a client's to the replicas, a gateway's to
+/// its users, or a user's to its gateway.
 ///
 /// Dropping it closes every connection and ends every task; [`close`](Self::close) does so
 /// gracefully. All methods may be called from several tasks at once.
@@ -101,7 +106,53 @@ impl Network {
         let own = Node::Client(config.id);
         let nodes: Vec<Node> =
             (0..config.replicas.len()).map(config::replica).collect::<Result<_, _>>()?;
-        let only_v4 = config.replicas.iter().all(|replica| replica.address.is_ipv4());
+        let targets = nodes.into_iter().zip(config.replicas).collect();
+        Self::dialling(own, config.identity, &config.tls_key, config.limits, targets)
+    }
+
+    /// Starts a gateway's network: it accepts its users. Must be called inside a tokio runtime, as
+    /// [`replica`](Self::replica).
+    ///
+    /// # Errors
+    /// As for [`replica`](Self::replica).
+    pub fn gateway(socket: GatewaySocket, config: GatewayNetworkConfig) -> Result<Self, NetError> {
+        Handle::try_current().map_err(|_| NetError::NoRuntime)?;
+        config.check()?;
+        let roster = Arc::new(Roster::new(config.nodes())?);
+        let users = config.users.iter().map(|user| Node::User(user.id));
+        let shared = Arc::new(Shared::new(Node::Gateway, config.identity, config.limits, users));
+        let (address, port) = (socket.address(), Port::User);
+        let (key, limits) = (&config.tls_key, &shared.limits);
+        let endpoint =
+            endpoint::listening(socket.socket, address, port, key, roster.clone(), limits)?;
+        let mut tasks = JoinSet::new();
+        let endpoints = Mutex::new(vec![endpoint.clone()]);
+        tasks.spawn(Acceptor { shared: shared.clone(), endpoint, port, roster }.run());
+        Ok(Self { shared, endpoints, tasks: Mutex::new(tasks) })
+    }
+
+    /// Starts a user's network: it dials its gateway, from a port the system chooses. Must be called inside a
+    /// tokio runtime, as [`replica`](Self::replica).
+    ///
+    /// # Errors
+    /// As for [`client`](Self::client).
+    pub fn user(config: UserNetworkConfig) -> Result<Self, NetError> {
+        Handle::try_current().map_err(|_| NetError::NoRuntime)?;
+        config.check()?;
+        let own = Node::User(config.id);
+        let targets = vec![(Node::Gateway, config.gateway)];
+        Self::dialling(own, config.identity, &config.tls_key, config.limits, targets)
+    }
+
+    /// A network that listens for nobody and dials these.
+    fn dialling(
+        own: Node,
+        identity: Identity,
+        key: &TlsKey,
+        limits: NetLimits,
+        servers: Vec<(Node, MemberAddress)>,
+    ) -> Result<Self, NetError> {
+        let only_v4 = servers.iter().all(|(_, server)| server.address.is_ipv4());
         let any: SocketAddr = if only_v4 {
             (Ipv4Addr::UNSPECIFIED, 0).into()
         } else {
@@ -109,13 +160,12 @@ impl Network {
         };
         let (socket, address) = config::bind(any)?;
         let endpoint = endpoint::dialling(socket, address)?;
-        let limits = config.limits;
-        let targets = nodes
+        let targets = servers
             .iter()
-            .zip(&config.replicas)
-            .map(|(node, replica)| target(*node, Port::Client, replica, &config.tls_key, &limits))
+            .map(|(node, server)| target(*node, Port::between(own, *node), server, key, &limits))
             .collect::<Result<Vec<_>, _>>()?;
-        let shared = Arc::new(Shared::new(own, config.identity, limits, nodes.into_iter()));
+        let nodes = servers.into_iter().map(|(node, _)| node);
+        let shared = Arc::new(Shared::new(own, identity, limits, nodes));
         let mut tasks = JoinSet::new();
         for target in targets {
             tasks.spawn(keep_connected(shared.clone(), endpoint.clone(), target));
@@ -123,14 +173,11 @@ impl Network {
         Ok(Self { shared, endpoints: Mutex::new(vec![endpoint]), tasks: Mutex::new(tasks) })
     }
 
-    /// Queues a frame for `to`, to every connection if it is a client with several. Never waits: a
+    /// Queues a frame for `to`, to every connection if it is a client or user with several. Never waits: a
     /// full lane drops its oldest frame; a frame for a node that is not connected, or of a length of
     /// zero or above the lane's limit, is dropped. Every drop is counted.
     pub fn send(&self, to: Node, lane: Lane, frame: Bytes) {
-        let is_between_replicas =
-            matches!((self.shared.own, to), (Node::Replica(_), Node::Replica(_)));
-        let port = if is_between_replicas { Port::Peer } else { Port::Client };
-        self.shared.send(to, port, lane, frame);
+        self.shared.send(to, Port::between(self.shared.own, to), lane, frame);
     }
 
     /// The next news of a node, or the next group of frames of one connection, connections taking

@@ -42,7 +42,7 @@ struct Entry {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Oldest first. At most one for a replica, a few for a client.
+    /// Oldest first. At most one for a replica or gateway, a few for a client or user.
     links: Vec<Arc<Link>>,
     replaced_at: Option<Instant>,
     /// A connection has been up and ended.
@@ -123,9 +123,9 @@ impl Shared {
             self.counters.connections_penalized.bump();
             return Err(CloseCode::Penalized);
         }
-        match node {
-            Node::Replica(_) => self.make_room_for_replica(&mut state, now)?,
-            Node::Client(_) => self.make_room_for_client(&mut state)?,
+        match node.serves() {
+            true => self.make_room_for_replica(&mut state, now)?,
+            false => self.make_room_for_client(&mut state)?,
         }
         let link = Arc::new(Link {
             serial: registry.next_serial.fetch_add(1, Ordering::Relaxed),
@@ -137,7 +137,7 @@ impl Shared {
             self.counters.reconnects.bump();
         }
         self.counters.ups.bump();
-        if matches!(node, Node::Client(_)) {
+        if !node.serves() {
             registry.client_links.fetch_add(1, Ordering::Relaxed);
         }
         state.links.push(link.clone());
@@ -148,7 +148,7 @@ impl Shared {
         Ok(Admitted { shared: self.clone(), link })
     }
 
-    /// The new connection wins: the other end would not have dialled if it still had the old one.
+    /// For a gateway as well. The new connection wins: the other end would not have dialled if it still had the old one.
     /// Not too often though, or two processes with one key would chase each other for ever.
     fn make_room_for_replica(&self, state: &mut State, now: Instant) -> Result<(), CloseCode> {
         let Some(old) = state.links.first().cloned() else {
@@ -167,7 +167,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A client may use several connections; beyond its share its own oldest one goes.
+    /// For a user as well. A client may use several connections; beyond its share its own oldest one goes.
     fn make_room_for_client(&self, state: &mut State) -> Result<(), CloseCode> {
         let total = self.registry.client_links.load(Ordering::Relaxed);
         let is_full = total >= self.limits.client_connections_max;
@@ -196,7 +196,7 @@ impl Shared {
         }
         state.was_lost = true;
         self.counters.downs.bump();
-        if matches!(link.node, Node::Client(_)) {
+        if !link.node.serves() {
             self.registry.client_links.fetch_sub(1, Ordering::Relaxed);
         }
         for lane in Lane::ALL {

@@ -14,8 +14,9 @@ use crate::hello;
 use crate::lane::Lane;
 use crate::limits::Port;
 use crate::{
-    ClientNetworkConfig, Identity, MemberAddress, NetCounters, NetLimits, Network, Node, Received,
-    ReplicaNetworkConfig, ReplicaSockets, TlsKey, config, endpoint, tls,
+    ClientNetworkConfig, GatewayNetworkConfig, GatewaySocket, Identity, MemberAddress, NetCounters,
+    NetLimits, Network, Node, Received, ReplicaNetworkConfig, ReplicaSockets, TlsKey, UserEntry,
+    UserId, UserNetworkConfig, config, endpoint, tls,
 };
 
 /// Far more than any condition below takes; reaching it is a failure.
@@ -37,6 +38,14 @@ pub(crate) fn replica_key(id: u32) -> TlsKey {
 
 pub(crate) fn client_key(id: u32) -> TlsKey {
     TlsKey::from_seed(&[u8::try_from(id).unwrap() + 101; 32]).unwrap()
+}
+
+pub(crate) fn user_node(id: u32) -> Node {
+    Node::User(UserId(id))
+}
+
+pub(crate) fn user_key(id: u32) -> TlsKey {
+    TlsKey::from_seed(&[u8::try_from(id).unwrap() + 201; 32]).unwrap()
 }
 
 pub(crate) fn identity() -> Identity {
@@ -128,6 +137,46 @@ impl Cluster {
     }
 }
 
+/// A gateway with client 0's key, and what its users know of it.
+pub(crate) struct Gateway {
+    pub(crate) network: Network,
+    pub(crate) entry: MemberAddress,
+}
+
+impl Gateway {
+    pub(crate) fn config(users: Vec<UserEntry>) -> GatewayNetworkConfig {
+        GatewayNetworkConfig {
+            tls_key: client_key(0),
+            users,
+            identity: identity(),
+            limits: limits(),
+        }
+    }
+
+    pub(crate) fn start(users: u32) -> Self {
+        let socket = GatewaySocket::bind(ANY).unwrap();
+        let entry = MemberAddress { tls_key: client_key(0).public(), address: socket.address() };
+        let users =
+            (0..users).map(|id| UserEntry { id: UserId(id), tls_key: user_key(id).public() });
+        let network = Network::gateway(socket, Self::config(users.collect())).unwrap();
+        Self { network, entry }
+    }
+
+    pub(crate) fn user(&self, id: u32) -> UserNetworkConfig {
+        UserNetworkConfig {
+            id: UserId(id),
+            tls_key: user_key(id),
+            gateway: self.entry.clone(),
+            identity: identity(),
+            limits: limits(),
+        }
+    }
+
+    pub(crate) fn start_user(&self, id: u32) -> Network {
+        Network::user(self.user(id)).unwrap()
+    }
+}
+
 /// Waits until `condition` holds of the counters.
 pub(crate) async fn until(network: &Network, what: &str, condition: impl Fn(&NetCounters) -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -177,9 +226,18 @@ impl Raw {
         key: &TlsKey,
         protocol: &[u8],
     ) -> Result<Self, ConnectionError> {
-        let target = &cluster.members[0];
+        Self::dial_at(&cluster.members[0], &cluster.limits, key, protocol).await
+    }
+
+    /// Dials any port.
+    pub(crate) async fn dial_at(
+        target: &MemberAddress,
+        limits: &NetLimits,
+        key: &TlsKey,
+        protocol: &[u8],
+    ) -> Result<Self, ConnectionError> {
         let crypto = tls::client_config(key, target.tls_key, protocol).unwrap();
-        let config = endpoint::client_config(crypto, Port::Peer, &cluster.limits).unwrap();
+        let config = endpoint::client_config(crypto, Port::Peer, limits).unwrap();
         let (socket, address) = config::bind(ANY).unwrap();
         let endpoint = endpoint::dialling(socket, address).unwrap();
         let connecting = endpoint.connect_with(config, target.address, "pbft").unwrap();

@@ -74,6 +74,49 @@ pub fn base_port(n: u16) -> u16 {
     }
 }
 
+/// The process of a cluster's gateway.
+pub struct Gateway(Child);
+
+impl Gateway {
+    /// Starts it and waits until it is ready.
+    pub fn start(cluster: &Cluster) -> Self {
+        let mut child = Command::new(binary())
+            .args(["gateway", &cluster.path("gateway")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ready 127.0.0.1:"), "{line:?}");
+        Gateway(child)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end and returns its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+
+    /// Kills it and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A deployment in a temporary directory, and the processes of its replicas.
 pub struct Cluster {
     /// Where everything is.
@@ -85,21 +128,32 @@ pub struct Cluster {
 impl Cluster {
     /// Creates a deployment of `n` replicas and two clients.
     pub fn init(n: u16) -> Self {
+        Cluster::init_with_users(n, 0)
+    }
+
+    /// Creates one with a gateway and its users.
+    pub fn init_with_users(n: u16, users: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cluster");
-        let base = base_port(n).to_string();
-        let n_text = n.to_string();
+        // One port more than replicas need, or two, is the gateway's.
+        let base = base_port(n + u16::from(users > 0)).to_string();
+        let (n_text, users) = (n.to_string(), users.to_string());
         let path = path.to_str().unwrap();
         let arguments =
             ["init", path, "--replicas", &n_text, "--clients", "2", "--base-port", &base];
-        let output = counter(&arguments);
+        let output = counter(&[&arguments[..], &["--users", &users]].concat());
         assert_eq!(code(&output), 0, "{}", stderr(&output));
         Cluster { directory, replicas: (0..n).map(|_| None).collect() }
     }
 
     /// Creates one and starts all replicas.
     pub fn start(n: u16) -> Self {
-        let mut cluster = Cluster::init(n);
+        Cluster::start_with_users(n, 0)
+    }
+
+    /// Creates one with users and starts all replicas, not the gateway.
+    pub fn start_with_users(n: u16, users: usize) -> Self {
+        let mut cluster = Cluster::init_with_users(n, users);
         for id in 0..usize::from(n) {
             cluster.start_replica(id);
         }

@@ -89,6 +89,23 @@ impl Outcome {
     }
 }
 
+impl Encode for Outcome {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let mut packed = Vec::new();
+        self.append(&mut packed);
+        encoder.writer().write(&packed)
+    }
+}
+
+impl<Context> Decode<Context> for Outcome {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let mut packed = Vec::new();
+        copy_outcome(decoder, &mut packed)?;
+        next(&mut packed.into()).ok_or_else(wire::malformed)
+    }
+}
+wire::borrow_decode!(Outcome);
+
 /// What came of each operation of a request, in order, kept in one piece as it goes over the wire: making,
 /// sending, comparing and keeping it costs one copy, however many operations there were.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -118,9 +135,7 @@ impl Outcomes {
 
 /// Takes the first outcome off; `None` at the end.
 fn next(rest: &mut Bytes) -> Option<Outcome> {
-    let take = |rest: &mut Bytes, count: usize| {
-        (count <= rest.len()).then(|| rest.split_to(count))
-    };
+    let take = |rest: &mut Bytes, count: usize| (count <= rest.len()).then(|| rest.split_to(count));
     let word = |rest: &mut Bytes| {
         let bytes = take(rest, 4)?;
         Some(u32::from_le_bytes(bytes.as_ref().try_into().ok()?))
@@ -169,28 +184,34 @@ impl<Context> Decode<Context> for Outcomes {
         let count = wire::decode_count(decoder, 1)?;
         let mut packed = Vec::new();
         for _ in 0..count {
-            let tag = *copy(decoder, 1, &mut packed)?.first().ok_or_else(wire::malformed)?;
-            let most = match tag {
-                DONE => usize::MAX,
-                REFUSED => {
-                    copy(decoder, 4, &mut packed)?;
-                    crate::limits::REFUSAL_BYTES_MAX
-                }
-                RESULT_TOO_LONG => continue,
-                _ => return Err(wire::malformed()),
-            };
-            let length = copy(decoder, 4, &mut packed)?.try_into().map_err(|_| wire::malformed())?;
-            let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-            if length > most {
-                return Err(wire::malformed());
-            }
-            copy(decoder, length, &mut packed)?;
+            copy_outcome(decoder, &mut packed)?;
         }
         let count = u32::try_from(count).map_err(|_| wire::malformed())?;
         Ok(Outcomes { packed: packed.into(), count })
     }
 }
 wire::borrow_decode!(Outcomes);
+
+/// Copies the next outcome, if it is one.
+fn copy_outcome<D: Decoder>(decoder: &mut D, packed: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let tag = *copy(decoder, 1, packed)?.first().ok_or_else(wire::malformed)?;
+    let most = match tag {
+        DONE => usize::MAX,
+        REFUSED => {
+            copy(decoder, 4, packed)?;
+            crate::limits::REFUSAL_BYTES_MAX
+        }
+        RESULT_TOO_LONG => return Ok(()),
+        _ => return Err(wire::malformed()),
+    };
+    let length = copy(decoder, 4, packed)?.try_into().map_err(|_| wire::malformed())?;
+    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    if length > most {
+        return Err(wire::malformed());
+    }
+    copy(decoder, length, packed)?;
+    Ok(())
+}
 
 /// Copies the next `length` bytes, if they are there, and returns the copy.
 fn copy<'a, D: Decoder>(

@@ -55,8 +55,9 @@ mod tests {
     fn a_result_that_no_execution_gave_is_found() {
         let mut checker = ClientResults::default();
         let (client, number) = (ClientId(0), RequestNumber(1));
-        let outcomes =
-            |text: &'static str| [Outcome::Done(Bytes::from(text))].into_iter().collect::<Outcomes>();
+        let outcomes = |text: &'static str| {
+            [Outcome::Done(Bytes::from(text))].into_iter().collect::<Outcomes>()
+        };
         let answer = Answer::Executed(outcomes("a"));
         let reply = Reply { client, number, digest: Digest([0; 32]), answer, view: View(0) };
         checker.observe(&Observation::Replied { replica: ReplicaId(0), reply }).unwrap();

@@ -48,7 +48,9 @@ mod tests {
             let reply = Reply { client, number, digest: Digest::NULL, answer, view: View(0) };
             checker.observe(&Observation::Replied { replica: ReplicaId(replica), reply })
         };
-        let done = |result| Answer::Executed([Outcome::Done(Bytes::from_static(result))].into_iter().collect());
+        let done = |result| {
+            Answer::Executed([Outcome::Done(Bytes::from_static(result))].into_iter().collect())
+        };
         assert!(reply(0, done(b"one")).is_ok() && reply(1, done(b"one")).is_ok());
         assert!(reply(2, Answer::Stale).is_ok());
         assert!(reply(2, done(b"two")).is_err());
