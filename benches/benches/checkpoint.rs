@@ -161,7 +161,8 @@ async fn set_up(plan: Plan) -> Setup {
         logs.push(log);
     }
     let keys = client_keys.pop().unwrap();
-    let client = Client::connect(ClientConfig::new(deployment.clone(), keys, Numbers::from_clock()));
+    let client =
+        Client::connect(ClientConfig::new(deployment.clone(), keys, Numbers::from_clock()));
     Setup { deployment, directory, nodes, client: client.unwrap(), logs, stable, start }
 }
 
@@ -221,13 +222,8 @@ impl Setup {
     /// printed if there are any that are too long.
     fn pauses(&self, since: u64) -> Pauses {
         let empty = || Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap();
-        let mut pauses = Pauses {
-            around: empty(),
-            away: empty(),
-            held: empty(),
-            to_stable: empty(),
-            slots: 0,
-        };
+        let mut pauses =
+            Pauses { around: empty(), away: empty(), held: empty(), to_stable: empty(), slots: 0 };
         for (log, stable) in self.logs.iter().zip(&self.stable) {
             let (log, stable) = (log.lock().unwrap(), stable.lock().unwrap());
             let ended: BTreeMap<u64, u64> =
@@ -252,8 +248,7 @@ impl Setup {
                 pauses.slots += 1;
                 let at = busy.partition_point(|(_, settled)| *settled < end);
                 let is_around = busy.get(at).is_some_and(|(frozen, _)| *frozen <= next);
-                let histogram =
-                    if is_around { &mut pauses.around } else { &mut pauses.away };
+                let histogram = if is_around { &mut pauses.around } else { &mut pauses.away };
                 histogram.saturating_record(next.saturating_sub(end));
             }
         }
@@ -296,7 +291,10 @@ async fn run(plan: Plan) {
     let setup = set_up(plan).await;
     let memory = |when: &str| {
         let held = (resident_mib() - before) / 4.0;
-        println!("  memory of a replica {when:22} {held:.0} MiB: {:.2} x the state", held / mib as f64);
+        println!(
+            "  memory of a replica {when:22} {held:.0} MiB: {:.2} x the state",
+            held / mib as f64
+        );
     };
     println!("  four fresh replicas started in {:.1?}", began.elapsed());
     memory("before the first");

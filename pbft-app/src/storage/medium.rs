@@ -130,16 +130,31 @@ pub(crate) struct Guard {
     failure: Mutex<Option<(Operation, io::ErrorKind, String)>>,
     abandoned: AtomicBool,
     syncs: AtomicU64,
+    /// Written since the last sync.
+    unsynced_bytes: AtomicU64,
+    /// So much is not left to one sync: others' on the same disk wait behind it.
+    portion_bytes: u64,
 }
 
 impl Guard {
     pub(super) fn new(path: PathBuf, medium: Arc<dyn Medium>) -> Arc<Self> {
+        Guard::in_portions(path, medium, u64::MAX)
+    }
+
+    /// One that syncs the medium whenever so much was written, and not only when it is asked to.
+    pub(super) fn in_portions(
+        path: PathBuf,
+        medium: Arc<dyn Medium>,
+        portion_bytes: u64,
+    ) -> Arc<Self> {
         Arc::new(Guard {
             path,
             medium,
             failure: Mutex::new(None),
             abandoned: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
+            unsynced_bytes: AtomicU64::new(0),
+            portion_bytes,
         })
     }
 
@@ -215,11 +230,18 @@ impl redb::StorageBackend for Backend {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.syncs.fetch_add(1, Ordering::Relaxed);
+        self.0.unsynced_bytes.store(0, Ordering::Relaxed);
         self.0.note(Operation::Sync, |medium| medium.sync())
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.note(Operation::Write, |medium| medium.write(offset, bytes))
+        self.0.note(Operation::Write, |medium| medium.write(offset, bytes))?;
+        let written = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let before = self.0.unsynced_bytes.fetch_add(written, Ordering::Relaxed);
+        if before.saturating_add(written) < self.0.portion_bytes {
+            return Ok(());
+        }
+        self.sync_data()
     }
 }
 

@@ -22,7 +22,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, Wr
 
 use super::bundle::{self, Entry};
 use super::error::StorageError;
-use super::file::{Outcome, StoreFile};
+use super::file::{Memory, Outcome, StoreFile};
 use super::ledger::{Ledger, Plan};
 use super::medium::{Guard, Medium, Overlay};
 
@@ -38,8 +38,9 @@ pub(crate) const FIRST_VERSION: Sequence = Sequence(1);
 /// So many bytes of it are stored at a time.
 const PORTION_BYTES: u64 = 16 << 20;
 pub(super) const TREES: [TreeName; 2] = [TreeName::Sessions, TreeName::Application];
-/// Memory for pages of the file.
-const CACHE_BYTES: usize = 32 << 20;
+/// What is written is not read again before the next start, so little of it is kept in memory; and a journal on the
+/// same disk, which everyone waits for, waits for no more than a portion.
+const MEMORY: Memory = Memory { cache_bytes: 8 << 20, portion_bytes: 512 << 10 };
 
 /// What is stored about a snapshot.
 type About = (TreeHead, TreeHead, Digest);
@@ -123,7 +124,7 @@ impl Snapshots {
         cluster: &Cluster,
     ) -> Result<(Snapshots, Loaded), StorageError> {
         let (file, (loaded, ledger)) =
-            StoreFile::open(path, medium, CACHE_BYTES, |database| load(path, database, cluster))?;
+            StoreFile::open(path, medium, MEMORY, |database| load(path, database, cluster))?;
         let about = |it: &Snapshot| (it.sequence, (counts(it), it.digest(cluster)));
         let stored = loaded.iter().map(about).collect();
         Ok((Snapshots { file, stored, ledger, prepared: [0, 0] }, loaded))
@@ -306,11 +307,15 @@ impl<'t> Tables<'t> {
     ) -> Outcome<()> {
         self.cut(place)?;
         for (place, entries) in (place..).zip(bundles) {
-            let value = bundle::encode(version, entries, |entry| {
+            let page = |entry: &Entry| {
                 let tree = TREES.get(usize::from(entry.tree));
                 tree.map(|tree| snapshot.tree(*tree).page(entry.page())).unwrap_or_default()
-            });
-            self.bundles.insert(place, value.as_slice())?;
+            };
+            let mut value = self.bundles.insert_reserve(place, bundle::value_bytes(entries))?;
+            bundle::encode(version, entries, page, value.as_mut());
+            drop(value);
+            // All replicas of a cluster do this at the same slot, and the threads that order must not wait for it.
+            std::thread::yield_now();
         }
         Ok(())
     }

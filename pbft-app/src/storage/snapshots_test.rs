@@ -183,7 +183,9 @@ fn what_a_checkpoint_writes_follows_what_changed_and_the_file_stays_bounded() {
     }
     state.freeze(0);
     let changed = std::mem::take(&mut state.changed);
+    let before = snapshots.guard().syncs();
     assert!(snapshots.prepare(&state.snapshot, &changed).unwrap());
+    assert!(snapshots.guard().syncs() - before >= 2 + 3, "2 MB are synced in portions");
     // Some pages change all the time and most never do.
     let mut most = 0;
     for step in 1..200_u64 {
