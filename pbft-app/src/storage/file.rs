@@ -30,7 +30,7 @@ pub(super) struct StoreFile {
 
 /// What a file may take.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Memory {
+pub(super) struct Budget {
     /// Of it kept in memory.
     pub(super) cache_bytes: usize,
     /// Written to it before it is synced, whatever else is to be written.
@@ -63,7 +63,7 @@ impl StoreFile {
     pub(super) fn open<T: Send>(
         path: &Path,
         medium: Arc<dyn Medium>,
-        Memory { cache_bytes, portion_bytes }: Memory,
+        Budget { cache_bytes, portion_bytes }: Budget,
         load: impl FnOnce(&Database) -> Result<T, StorageError> + Send,
     ) -> Result<(StoreFile, T), StorageError> {
         let guard = Guard::in_portions(path.to_owned(), medium, portion_bytes);

@@ -22,7 +22,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, Wr
 
 use super::bundle::{self, Entry};
 use super::error::StorageError;
-use super::file::{Memory, Outcome, StoreFile};
+use super::file::{Budget, Outcome, StoreFile};
 use super::ledger::{Ledger, Plan};
 use super::medium::{Guard, Medium, Overlay};
 
@@ -40,7 +40,7 @@ const PORTION_BYTES: u64 = 16 << 20;
 pub(super) const TREES: [TreeName; 2] = [TreeName::Sessions, TreeName::Application];
 /// What is written is not read again before the next start, so little of it is kept in memory; and a journal on the
 /// same disk, which everyone waits for, waits for no more than a portion.
-const MEMORY: Memory = Memory { cache_bytes: 8 << 20, portion_bytes: 512 << 10 };
+const BUDGET: Budget = Budget { cache_bytes: 8 << 20, portion_bytes: 512 << 10 };
 
 /// What is stored about a snapshot.
 type About = (TreeHead, TreeHead, Digest);
@@ -124,7 +124,7 @@ impl Snapshots {
         cluster: &Cluster,
     ) -> Result<(Snapshots, Loaded), StorageError> {
         let (file, (loaded, ledger)) =
-            StoreFile::open(path, medium, MEMORY, |database| load(path, database, cluster))?;
+            StoreFile::open(path, medium, BUDGET, |database| load(path, database, cluster))?;
         let about = |it: &Snapshot| (it.sequence, (counts(it), it.digest(cluster)));
         let stored = loaded.iter().map(about).collect();
         Ok((Snapshots { file, stored, ledger, prepared: [0, 0] }, loaded))
