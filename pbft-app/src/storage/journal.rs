@@ -22,7 +22,7 @@ const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("reco
 
 /// Version of the layout of these tables.
 const FORMAT: u32 = 1;
-/// Budget for pages of the file: the journal is short and hardly ever read.
+/// Memory for pages of the file: the journal is short and hardly ever read.
 const BUDGET: Budget = Budget { cache_bytes: 8 << 20, portion_bytes: u64::MAX };
 
 /// Whose journal it is, and how often that replica was started with it.

@@ -10,7 +10,7 @@ use pbft_core::archive::Snapshot;
 use pbft_core::types::Sequence;
 
 use super::bundle::Entry;
-use super::snapshots::{Changed, TREES};
+use super::changed::{Changed, TREES};
 
 /// So much is not worth being reclaimed.
 const SLACK_BYTES: u64 = 4 << 20;

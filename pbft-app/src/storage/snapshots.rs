@@ -5,7 +5,6 @@
 //! tree of pages, so its cost follows what changed and not what there is; [`super::ledger`] says what becomes of older
 //! ones. In a file of its own: writing pages never holds up the journal.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,14 +12,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pbft_core::archive::{Snapshot, state_digest};
 use pbft_core::cluster::Cluster;
+use pbft_core::limits::ConfigError;
 use pbft_core::pages::PageChanges;
-use pbft_core::transfer::TreeName;
 use pbft_core::tree::{PageTree, TreeHead};
 use pbft_core::types::{Digest, Sequence};
 use pbft_core::wire;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableHandle,
+    WriteTransaction,
+};
 
 use super::bundle::{self, Entry};
+use super::changed::{Changed, TREES};
 use super::error::StorageError;
 use super::file::{Budget, Outcome, StoreFile};
 use super::ledger::{Ledger, Plan};
@@ -37,60 +40,12 @@ const PAGES_MAX: u32 = 1 << 24;
 pub(crate) const FIRST_VERSION: Sequence = Sequence(1);
 /// So many bytes of it are stored at a time.
 const PORTION_BYTES: u64 = 16 << 20;
-pub(super) const TREES: [TreeName; 2] = [TreeName::Sessions, TreeName::Application];
 /// What is written is not read again before the next start, so little of it is kept in memory; and a journal on the
 /// same disk, which everyone waits for, waits for no more than a portion.
 const BUDGET: Budget = Budget { cache_bytes: 8 << 20, portion_bytes: 512 << 10 };
 
 /// What is stored about a snapshot.
 type About = (TreeHead, TreeHead, Digest);
-
-/// Pages that differ from the newest stored snapshot, by tree.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Changed(pub(super) [BTreeSet<usize>; 2]);
-
-impl Changed {
-    /// Takes note of what changed, whoever asked for it.
-    pub(crate) fn note(&mut self, sessions: &PageChanges, application: &PageChanges) {
-        for (set, changes) in self.0.iter_mut().zip([sessions, application]) {
-            set.extend(changes.pages.iter().map(|(number, _)| *number));
-        }
-    }
-
-    pub(super) fn has(&self, tree: u8, number: usize) -> bool {
-        self.0.get(usize::from(tree)).is_some_and(|changed| changed.contains(&number))
-    }
-
-    /// These and the pages of a state that had more than it has: they are empty from here on.
-    fn and_cut_off(&self, count: [usize; 2], had: [usize; 2]) -> Cow<'_, Self> {
-        let mut all = Cow::Borrowed(self);
-        for (tree, (count, had)) in count.into_iter().zip(had).enumerate() {
-            if had > count
-                && let Some(changed) = all.to_mut().0.get_mut(tree)
-            {
-                changed.extend(count..had);
-            }
-        }
-        all
-    }
-
-    /// Takes in what changed before.
-    pub(crate) fn absorb(&mut self, earlier: Changed) {
-        for (set, earlier) in self.0.iter_mut().zip(earlier.0) {
-            set.extend(earlier);
-        }
-    }
-
-    /// Where two states differ: by their hashes, without looking at the pages.
-    pub(crate) fn between(held: &Snapshot, other: &Snapshot) -> Self {
-        let different = |tree: TreeName| {
-            let (held, other) = (held.tree(tree), other.tree(tree));
-            let pages = 0..other.count();
-            pages.filter(|number| held.node(0, *number) != other.node(0, *number)).collect()
-        };
-        Changed(TREES.map(different))
-    }
-}
 
 /// A snapshot that was found on the disk, whole and with the digest it is to have.
 pub(crate) type Loaded = Vec<Snapshot>;
@@ -337,6 +292,11 @@ fn load(
 ) -> Result<(Loaded, Ledger), StorageError> {
     let wrong = |what: String| StorageError::damaged(path, what);
     let failed = |error: redb::Error| StorageError::damaged(path, error);
+    if is_of_an_earlier_version(database).map_err(failed)? {
+        let remedy = "an earlier version wrote it: make a new cluster, or start that version";
+        let error = ConfigError::new("snapshots", "pages one by one", remedy);
+        return Err(StorageError::Foreign { path: path.to_owned(), error });
+    }
     let mut stored = read_snapshots(database).map_err(failed)?;
     let (mut ledger, mut odd) = (Ledger::default(), None);
     read_bundles(database, |place, value| {
@@ -388,6 +348,12 @@ fn apply(tree: &mut PageTree, head: &TreeHead, pages: BTreeMap<usize, Bytes>) {
 
 /// For each snapshot what is stored about it, and the pages in which it differs from the one before.
 type Stored = BTreeMap<Sequence, (Vec<u8>, [BTreeMap<usize, Bytes>; 2])>;
+
+/// Whether its pages are in a table of their own, each by itself: nothing is wrong with such a file, so it must not be
+/// set aside on all replicas at once as a damaged one.
+fn is_of_an_earlier_version(database: &Database) -> Outcome<bool> {
+    Ok(database.begin_read()?.list_tables()?.any(|table| table.name() == "pages"))
+}
 
 fn read_snapshots(database: &Database) -> Outcome<Stored> {
     let mut stored = Stored::new();

@@ -353,3 +353,16 @@ fn h7_a_checkpoint_that_finds_no_room_is_written_later() {
     assert_eq!(loaded.len(), 2);
     assert_eq!(digests(&loaded)[1], (state.snapshot.sequence, state.snapshot.digest(&cluster)));
 }
+
+#[test]
+fn a_file_of_an_earlier_version_is_refused_and_not_taken_for_a_damaged_one() {
+    let medium = Arc::new(Faulty::new());
+    let table: TableDefinition<'static, u64, u64> = TableDefinition::new("pages");
+    StoreFile::create(path(), Arc::clone(&medium) as Arc<dyn Medium>, |transaction| {
+        transaction.open_table(table)?;
+        Ok(())
+    })
+    .unwrap();
+    let opened = open(&medium);
+    assert!(matches!(opened, Err(StorageError::Foreign { .. })), "{opened:?}");
+}

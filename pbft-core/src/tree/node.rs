@@ -20,6 +20,7 @@ pub(super) struct Node {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "fifteen of sixteen are of the larger one")]
 enum Below {
     Pages([Bytes; WIDTH]),
     /// `None` where there is nothing but empty pages.
