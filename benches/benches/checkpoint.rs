@@ -308,7 +308,7 @@ async fn run(plan: Plan) {
     let (latency, since) = setup.load(plan, plan.load).await;
     let pauses = setup.pauses(since);
     assert!(
-        pauses.around.len() > 0 && pauses.to_stable.len() >= 4 && latency.len() > 0,
+        !pauses.around.is_empty() && pauses.to_stable.len() >= 4 && !latency.is_empty(),
         "nothing was measured"
     );
     memory("after the load");

@@ -98,8 +98,11 @@ pub(super) fn encode(
     entries.iter().for_each(|entry| put(&page(entry)));
 }
 
-/// What is in a stored value: its version, and its pages with their bytes; `None` if it is no bundle.
-pub(super) fn decode(value: &[u8]) -> Option<(Sequence, Vec<(Entry, &[u8])>)> {
+/// Pages with their bytes.
+type Contents<'v> = Vec<(Entry, &'v [u8])>;
+
+/// What is in a stored value: its version and its pages; `None` if it is no bundle.
+pub(super) fn decode(value: &[u8]) -> Option<(Sequence, Contents<'_>)> {
     let (version, rest) = value.split_first_chunk()?;
     let (count, rest) = rest.split_first_chunk()?;
     let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;

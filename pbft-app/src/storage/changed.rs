@@ -26,7 +26,7 @@ impl Changed {
     }
 
     /// These and the pages of a state that had more than it has: they are empty from here on.
-    fn and_cut_off(&self, count: [usize; 2], had: [usize; 2]) -> Cow<'_, Self> {
+    pub(super) fn and_cut_off(&self, count: [usize; 2], had: [usize; 2]) -> Cow<'_, Self> {
         let mut all = Cow::Borrowed(self);
         for (tree, (count, had)) in count.into_iter().zip(had).enumerate() {
             if had > count

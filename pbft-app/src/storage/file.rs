@@ -28,15 +28,6 @@ pub(super) struct StoreFile {
     database: Option<Database>,
 }
 
-/// What a file may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Budget {
-    /// Of it kept in memory.
-    pub(super) cache_bytes: usize,
-    /// Written to it before it is synced, whatever else is to be written.
-    pub(super) portion_bytes: u64,
-}
-
 /// Work on a transaction, and how it can fail.
 pub(super) type Outcome<T> = Result<T, redb::Error>;
 
@@ -63,10 +54,10 @@ impl StoreFile {
     pub(super) fn open<T: Send>(
         path: &Path,
         medium: Arc<dyn Medium>,
-        Budget { cache_bytes, portion_bytes }: Budget,
+        cache_bytes: usize,
         load: impl FnOnce(&Database) -> Result<T, StorageError> + Send,
     ) -> Result<(StoreFile, T), StorageError> {
-        let guard = Guard::in_portions(path.to_owned(), medium, portion_bytes);
+        let guard = Guard::new(path.to_owned(), medium);
         let (database, loaded) = guarded(path, || {
             let database = check(&guard, cache_bytes)?;
             let loaded = load(&database)?;

@@ -1,8 +1,6 @@
 use super::super::faulty::Faulty;
 use super::*;
 
-const BUDGET: Budget = Budget { cache_bytes: 1 << 20, portion_bytes: u64::MAX };
-
 const TABLE: redb::TableDefinition<'static, u64, u64> = redb::TableDefinition::new("numbers");
 
 fn made() -> Arc<Faulty> {
@@ -24,7 +22,7 @@ fn numbers(bytes: &[u8]) -> [u64; 2] {
 fn the_head_of_the_file_is_where_this_version_of_the_database_keeps_it() {
     let medium = made();
     let file = Arc::clone(&medium) as Arc<dyn Medium>;
-    let (mut store, ()) = StoreFile::open(Path::new("file"), file, BUDGET, |_| Ok(())).unwrap();
+    let (mut store, ()) = StoreFile::open(Path::new("file"), file, 1 << 20, |_| Ok(())).unwrap();
     let mut newest = numbers(&medium.bytes()).into_iter().max().unwrap();
     for round in 0..6 {
         store
@@ -43,7 +41,7 @@ fn the_head_of_the_file_is_where_this_version_of_the_database_keeps_it() {
 
 #[test]
 fn h9_a_panic_while_a_store_is_read_is_a_damaged_store() {
-    let opened = StoreFile::open(Path::new("file"), made(), BUDGET, |_| -> Result<(), _> {
+    let opened = StoreFile::open(Path::new("file"), made(), 1 << 20, |_| -> Result<(), _> {
         panic!("as asked")
     });
     assert!(matches!(opened, Err(StorageError::Damaged { .. })), "{opened:?}");
@@ -54,10 +52,10 @@ fn a_full_disk_at_the_start_is_no_damage() {
     let medium = made();
     medium.set_room(Some(0));
     let opened =
-        StoreFile::open(Path::new("file"), Arc::clone(&medium) as Arc<dyn Medium>, BUDGET, |_| {
+        StoreFile::open(Path::new("file"), Arc::clone(&medium) as Arc<dyn Medium>, 1 << 20, |_| {
             Ok(())
         });
     assert!(matches!(opened, Err(StorageError::Full { .. })), "{opened:?}");
     medium.set_room(None);
-    StoreFile::open(Path::new("file"), medium, BUDGET, |_| Ok(())).unwrap();
+    StoreFile::open(Path::new("file"), medium, 1 << 20, |_| Ok(())).unwrap();
 }

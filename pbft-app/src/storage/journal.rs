@@ -11,7 +11,7 @@ use pbft_core::wire;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::error::StorageError;
-use super::file::{Budget, Outcome, StoreFile};
+use super::file::{Outcome, StoreFile};
 use super::medium::{Guard, Medium, Overlay};
 use super::{Committed, Lifetime, Storage};
 
@@ -23,7 +23,7 @@ const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("reco
 /// Version of the layout of these tables.
 const FORMAT: u32 = 1;
 /// Memory for pages of the file: the journal is short and hardly ever read.
-const BUDGET: Budget = Budget { cache_bytes: 8 << 20, portion_bytes: u64::MAX };
+const CACHE_BYTES: usize = 8 << 20;
 
 /// Whose journal it is, and how often that replica was started with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +181,7 @@ impl Journal {
         replica: ReplicaId,
         cluster: Digest,
     ) -> Result<(Journal, Vec<Record>), StorageError> {
-        let (file, (about, found)) = StoreFile::open(path, medium, BUDGET, |database| {
+        let (file, (about, found)) = StoreFile::open(path, medium, CACHE_BYTES, |database| {
             let (about, found) = load(path, database)?;
             about.check(path, replica, cluster)?;
             Ok((about, found))

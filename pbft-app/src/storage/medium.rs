@@ -132,21 +132,12 @@ pub(crate) struct Guard {
     syncs: AtomicU64,
     /// Written since the last sync.
     unsynced_bytes: AtomicU64,
-    /// So much is not left to one sync: others' on the same disk wait behind it.
-    portion_bytes: u64,
+    /// So much is not left to one sync: others on the same disk wait behind it.
+    portion_bytes: AtomicU64,
 }
 
 impl Guard {
     pub(super) fn new(path: PathBuf, medium: Arc<dyn Medium>) -> Arc<Self> {
-        Guard::in_portions(path, medium, u64::MAX)
-    }
-
-    /// One that syncs the medium whenever so much was written, and not only when it is asked to.
-    pub(super) fn in_portions(
-        path: PathBuf,
-        medium: Arc<dyn Medium>,
-        portion_bytes: u64,
-    ) -> Arc<Self> {
         Arc::new(Guard {
             path,
             medium,
@@ -154,8 +145,13 @@ impl Guard {
             abandoned: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             unsynced_bytes: AtomicU64::new(0),
-            portion_bytes,
+            portion_bytes: AtomicU64::new(u64::MAX),
         })
+    }
+
+    /// From now on the medium is synced whenever so much was written, and not only when it is asked to be.
+    pub(super) fn sync_in_portions(&self, portion_bytes: u64) {
+        self.portion_bytes.store(portion_bytes, Ordering::Relaxed);
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -238,7 +234,7 @@ impl redb::StorageBackend for Backend {
         self.0.note(Operation::Write, |medium| medium.write(offset, bytes))?;
         let written = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let before = self.0.unsynced_bytes.fetch_add(written, Ordering::Relaxed);
-        if before.saturating_add(written) < self.0.portion_bytes {
+        if before.saturating_add(written) < self.0.portion_bytes.load(Ordering::Relaxed) {
             return Ok(());
         }
         self.sync_data()

@@ -25,7 +25,7 @@ use redb::{
 use super::bundle::{self, Entry};
 use super::changed::{Changed, TREES};
 use super::error::StorageError;
-use super::file::{Budget, Outcome, StoreFile};
+use super::file::{Outcome, StoreFile};
 use super::ledger::{Ledger, Plan};
 use super::medium::{Guard, Medium, Overlay};
 
@@ -40,9 +40,10 @@ const PAGES_MAX: u32 = 1 << 24;
 pub(crate) const FIRST_VERSION: Sequence = Sequence(1);
 /// So many bytes of it are stored at a time.
 const PORTION_BYTES: u64 = 16 << 20;
-/// What is written is not read again before the next start, so little of it is kept in memory; and a journal on the
-/// same disk, which everyone waits for, waits for no more than a portion.
-const BUDGET: Budget = Budget { cache_bytes: 8 << 20, portion_bytes: 512 << 10 };
+/// Memory for pages of the file: what is written is not read again before the next start.
+const CACHE_BYTES: usize = 8 << 20;
+/// A journal on the same disk, for which everyone waits, waits behind no more than this of a checkpoint's.
+const SYNCED_BYTES: u64 = 512 << 10;
 
 /// What is stored about a snapshot.
 type About = (TreeHead, TreeHead, Digest);
@@ -79,7 +80,7 @@ impl Snapshots {
         cluster: &Cluster,
     ) -> Result<(Snapshots, Loaded), StorageError> {
         let (file, (loaded, ledger)) =
-            StoreFile::open(path, medium, BUDGET, |database| load(path, database, cluster))?;
+            StoreFile::open(path, medium, CACHE_BYTES, |database| load(path, database, cluster))?;
         let about = |it: &Snapshot| (it.sequence, (counts(it), it.digest(cluster)));
         let stored = loaded.iter().map(about).collect();
         Ok((Snapshots { file, stored, ledger, prepared: [0, 0] }, loaded))
@@ -172,6 +173,7 @@ impl Snapshots {
         let Plan { entries, emptied } = self.ledger.plan(snapshot, &changed);
         let unneeded = self.ledger.unneeded(&stored);
         let (next, bundles) = (self.ledger.next(), bundle::split(entries));
+        self.file.guard().sync_in_portions(SYNCED_BYTES);
         self.file.write(|transaction| {
             let mut tables = Tables::open(transaction)?;
             // One whose writing failed may be there all the same.
