@@ -139,7 +139,10 @@ impl<S: Service> Application for Typed<S> {
         for number in 0..count {
             let start = number * PAGE_BYTES_MAX;
             let page = bytes.slice(start..bytes.len().min(start + PAGE_BYTES_MAX));
-            if pages.write(number, page).is_err() {
+            // A slice would keep the whole encoding for as long as this one page stays the same.
+            if pages.page(number) != page
+                && pages.write(number, Bytes::copy_from_slice(&page)).is_err()
+            {
                 return;
             }
         }

@@ -46,6 +46,9 @@ pub(crate) enum Task {
     Stop,
 }
 
+/// Pages hashed at a stretch.
+const PORTION_PAGES: usize = 128;
+
 /// Asks and parts that may wait here; more are dropped, and asked for again.
 const WAITING_MAX: usize = 256;
 
@@ -164,16 +167,14 @@ impl Worker {
         match task {
             Task::Checkpoint(frozen) => {
                 let sequence = frozen.sequence;
-                self.shelf.note(&frozen.sessions, &frozen.application);
-                let digest = self.archive.apply(frozen);
+                let digest = self.take_in(frozen);
                 self.archive.keep();
                 let report = Event::Input(Input::Snapshotted { sequence, digest });
                 self.shelf.checkpoint(&self.archive, digest, report);
             }
             Task::Report { client, frozen } => {
                 let executed = frozen.sequence;
-                self.shelf.note(&frozen.sessions, &frozen.application);
-                let digest = self.archive.apply(frozen);
+                let digest = self.take_in(frozen);
                 self.tell(Event::Digest { client, executed, digest });
             }
             Task::Installed { snapshot, digest, consumed } => {
@@ -215,6 +216,20 @@ impl Worker {
             }
             Task::Stop => {}
         }
+    }
+
+    /// Hashes what changed, in portions: all replicas of a cluster do it at the same slot, and where they share a
+    /// machine the threads that order must not wait for it.
+    fn take_in(&mut self, mut frozen: Frozen) -> Digest {
+        self.shelf.note(&frozen.sessions, &frozen.application);
+        while frozen.sessions.pages.len() + frozen.application.pages.len() > PORTION_PAGES {
+            let sessions = frozen.sessions.split_front(PORTION_PAGES);
+            let left = PORTION_PAGES.saturating_sub(sessions.pages.len());
+            let application = frozen.application.split_front(left);
+            self.archive.apply(Frozen { sequence: frozen.sequence, sessions, application });
+            thread::yield_now();
+        }
+        self.archive.apply(frozen)
     }
 
     /// Gives the executor the latest stable snapshot, unless another is on its way there.

@@ -6,6 +6,7 @@ use pbft_core::pages::Pages;
 use pbft_core::types::{PublicKey, Signature, WallTime};
 
 use super::*;
+use crate::storage::Changed;
 
 /// Waits for a word before each operation, and panics on demand.
 struct Slow(mpsc::Receiver<()>);
@@ -36,8 +37,10 @@ fn start() -> (Executor, async_mpsc::UnboundedReceiver<Event>, mpsc::Sender<()>)
     let cluster = Arc::new(cluster.unwrap());
     let state = ReplicatedState::new(Arc::clone(&cluster), Box::new(Slow(wait)));
     let (events, outgoing) = async_mpsc::unbounded_channel();
-    let (archive, shelf) =
-        (Archive::new(Arc::clone(&cluster)), Shelf::new(ReplicaId(0), None, None));
+    let (archive, shelf) = (
+        Archive::new(Arc::clone(&cluster)),
+        Shelf::new(ReplicaId(0), None, None, Changed::default()),
+    );
     let executor = Executor::start(ReplicaId(0), &cluster, state, archive, shelf, events).unwrap();
     (executor, outgoing, go)
 }

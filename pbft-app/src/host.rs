@@ -116,9 +116,9 @@ impl Host {
                 (JournalHandle::Disk(writer), Some(disk.snapshots))
             }
         };
-        let Resumed { replica, state, archive, base, restored } = resumed;
+        let Resumed { replica, state, archive, base, changed, restored } = resumed;
         let snapshots = stored.as_ref().map(|stored| Arc::clone(stored.guard()));
-        let shelf = Shelf::new(id, stored, base);
+        let shelf = Shelf::new(id, stored, base, changed);
         let executor = Executor::start(id, &cluster, state, archive, shelf, sender)?;
         Ok(Host {
             id,

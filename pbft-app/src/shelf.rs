@@ -27,7 +27,7 @@ pub(crate) struct Shelf {
     id: ReplicaId,
     /// `None` with memory storage.
     snapshots: Option<Snapshots>,
-    /// The stored snapshot that the next one is compared with.
+    /// The stored snapshot that the next one is compared with, or what was stored before the first.
     base: Option<Sequence>,
     /// What has changed since the last one given here, whoever had it frozen.
     changed: Changed,
@@ -36,10 +36,15 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    /// A shelf over `snapshots`, for a replica that goes on from the stored one at `base`.
-    pub(crate) fn new(id: ReplicaId, snapshots: Option<Snapshots>, base: Option<Sequence>) -> Self {
-        let (changed, waiting) = (Changed::default(), VecDeque::new());
-        Shelf { id, snapshots, base, changed, waiting, retry: None }
+    /// A shelf over `snapshots`, for a replica that goes on from what is stored for `base`, which differs from it in
+    /// `changed`.
+    pub(crate) fn new(
+        id: ReplicaId,
+        snapshots: Option<Snapshots>,
+        base: Option<Sequence>,
+        changed: Changed,
+    ) -> Self {
+        Shelf { id, snapshots, base, changed, waiting: VecDeque::new(), retry: None }
     }
 
     /// These pages changed, up to a checkpoint or between two.

@@ -57,7 +57,7 @@ impl Rig {
         archive.resume(latest.clone().unwrap_or_default());
         let base = latest.as_ref().map(|latest| latest.sequence);
         let pages = latest.unwrap_or_default().application.to_pages();
-        let shelf = Shelf::new(ReplicaId(0), Some(snapshots), base);
+        let shelf = Shelf::new(ReplicaId(0), Some(snapshots), base, Changed::default());
         Rig { medium, cluster, archive, shelf, pages }
     }
 

@@ -11,7 +11,7 @@ use pbft_core::state::ReplicatedState;
 use pbft_core::types::{Instant, ReplicaId, Sequence};
 
 use crate::error::{ConfigurationError, NodeError};
-use crate::storage::Loaded;
+use crate::storage::{Changed, FIRST_VERSION, Loaded, StorageError};
 use crate::store::{History, Kind, Store};
 
 /// A replica and its state as they were when they were last durable.
@@ -19,13 +19,15 @@ pub(crate) struct Resumed {
     pub(crate) replica: Replica,
     pub(crate) state: ReplicatedState,
     pub(crate) archive: Archive,
-    /// The stored snapshot that the state is.
+    /// What is stored of the state.
     pub(crate) base: Option<Sequence>,
+    /// In what the state differs from it.
+    pub(crate) changed: Changed,
     /// What the replica is told first: the state it goes on from.
     pub(crate) restored: Option<Input>,
 }
 
-/// Goes back to where the store says that the replica was. Writes nothing.
+/// Goes back to where the store says that the replica was. Writes nothing that anyone is promised.
 pub(crate) fn resume(
     (id, cluster, limits): (ReplicaId, &Arc<Cluster>, &Limits),
     store: &mut Store,
@@ -53,16 +55,41 @@ pub(crate) fn resume(
     let latest = archive.latest_stable().cloned();
     archive.resume(latest.clone().unwrap_or_default());
     let restored = latest.and_then(|snapshot| restore(id, cluster, &mut state, &snapshot));
-    if let Some(Input::Restored { sequence, .. }) = &restored {
-        tracing::info!(replica = %id, %sequence, "goes on from its own snapshot");
-    } else {
-        archive.resume(Snapshot::default());
-    }
+    let mut changed = Changed::default();
     let base = match &restored {
-        Some(Input::Restored { sequence, .. }) => Some(*sequence),
-        _ => None,
+        Some(Input::Restored { sequence, .. }) => {
+            tracing::info!(replica = %id, %sequence, "goes on from its own snapshot");
+            Some(*sequence)
+        }
+        _ => {
+            archive.resume(Snapshot::default());
+            begin(store, &mut state, &mut archive, &mut changed)?
+        }
     };
-    Ok(Resumed { replica, state, archive, base, restored })
+    Ok(Resumed { replica, state, archive, base, changed, restored })
+}
+
+/// Hashes and stores the state before slot 1, which changed as a whole: while nothing is ordered yet nobody waits for
+/// it, and the first checkpoint would keep everyone waiting.
+fn begin(
+    store: &mut Store,
+    state: &mut ReplicatedState,
+    archive: &mut Archive,
+    changed: &mut Changed,
+) -> Result<Option<Sequence>, NodeError> {
+    let frozen = state.freeze()?;
+    changed.note(&frozen.sessions, &frozen.application);
+    archive.apply(frozen);
+    let Kind::Disk(disk) = &mut store.kind else { return Ok(None) };
+    match disk.snapshots.prepare(archive.current(), changed) {
+        Ok(true) => {
+            *changed = Changed::default();
+            Ok(Some(FIRST_VERSION))
+        }
+        // The first checkpoint stores it then, if there is space.
+        Ok(false) | Err(StorageError::Full { .. }) => Ok(None),
+        Err(error) => Err(NodeError::Storage(error)),
+    }
 }
 
 /// Makes the state that of the snapshot. One that cannot be is none: the state is fetched from others.

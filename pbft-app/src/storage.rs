@@ -18,20 +18,24 @@ use std::time::Duration;
 use pbft_core::replica::Record;
 use pbft_core::types::{Sequence, WriteId};
 
+mod bundle;
+mod changed;
 mod error;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod file;
 mod journal;
+mod ledger;
 mod medium;
 mod snapshots;
 mod writer;
 
+pub(crate) use changed::Changed;
 pub use error::{Operation, StorageError};
 pub use journal::{About, Journal};
 pub(crate) use medium::Guard;
 pub use medium::{FileMedium, Medium};
-pub(crate) use snapshots::{Changed, Loaded, Snapshots};
+pub(crate) use snapshots::{FIRST_VERSION, Loaded, Snapshots};
 pub use writer::StorageMetrics;
 pub(crate) use writer::Writer;
 

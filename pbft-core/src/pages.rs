@@ -35,6 +35,13 @@ impl Pages {
         Pages::default()
     }
 
+    /// These pages, none of which counts as changed.
+    pub(crate) fn unchanged(pages: impl Iterator<Item = Bytes>) -> Self {
+        let pages: Vec<Bytes> = pages.collect();
+        let total_bytes = pages.iter().map(length).sum();
+        Pages { pages, total_bytes, changed: BTreeSet::new() }
+    }
+
     /// Replaces page `number`. A page that did not change costs nothing.
     ///
     /// # Errors
@@ -111,6 +118,15 @@ pub struct PageChanges {
     pub total_bytes: u64,
     /// The pages that changed, ascending.
     pub pages: Vec<(usize, Bytes)>,
+}
+
+impl PageChanges {
+    /// Takes out the first pages, at most so many: both parts taken in one after the other are the whole.
+    pub fn split_front(&mut self, pages_max: usize) -> PageChanges {
+        let rest = self.pages.split_off(pages_max.min(self.pages.len()));
+        let pages = core::mem::replace(&mut self.pages, rest);
+        PageChanges { count: self.count, total_bytes: self.total_bytes, pages }
+    }
 }
 
 pub(crate) fn length(bytes: &Bytes) -> u64 {

@@ -123,7 +123,6 @@ pub struct ReplicatedState {
     /// Page 0 of the framework's tree is the head; a client's numbers follow at `1 + client * W`.
     session_pages: Pages,
     application_pages: Pages,
-    touched: Vec<(ClientId, RequestNumber)>,
 }
 
 impl ReplicatedState {
@@ -140,7 +139,6 @@ impl ReplicatedState {
             sessions,
             session_pages: Pages::new(),
             application_pages,
-            touched: Vec::new(),
         }
     }
 
@@ -162,7 +160,7 @@ impl ReplicatedState {
     /// Applies the batch of the next slot; `None` is the null request, which changes nothing but the slot.
     ///
     /// # Errors
-    /// A slot out of order; nothing is changed then.
+    /// A slot out of order; nothing is changed then. A page of the framework's own that does not fit.
     pub fn apply(
         &mut self,
         sequence: Sequence,
@@ -191,7 +189,7 @@ impl ReplicatedState {
                 request: index,
                 operation: 0,
             };
-            if let Some(reply) = self.apply_request(&mut context, request, view, &mut applied) {
+            if let Some(reply) = self.apply_request(&mut context, request, view, &mut applied)? {
                 applied.replies.push(reply);
             }
         }
@@ -204,22 +202,30 @@ impl ReplicatedState {
         request: &Request,
         view: View,
         applied: &mut Applied,
-    ) -> Option<Reply> {
-        let client = request.client();
-        if let Some(answer) = self.answer(client, request.number(), request.digest())? {
-            return Some(reply(request, answer, view));
+    ) -> Result<Option<Reply>, StateError> {
+        let (client, number) = (request.client(), request.number());
+        match self.answer(client, number, request.digest()) {
+            None => return Ok(None),
+            Some(Some(answer)) => return Ok(Some(reply(request, answer, view))),
+            Some(None) => {}
         }
         let outcomes = execute(&mut *self.application, self.cluster.constants(), context, request);
         let answer = Answer::Executed(outcomes);
-        let kept =
-            Kept { number: request.number(), digest: request.digest(), answer: answer.clone() };
+        let kept = Kept { number, digest: request.digest(), answer: answer.clone() };
         let window = self.cluster.constants().client_window;
-        let dropped = self.session_mut(client)?.record(kept, window);
+        let Some(session) = self.session_mut(client) else { return Ok(None) };
         // Pages must be a function of the state, not of when they were last written: a number that falls
         // out of the window changes its page like one that comes in.
-        self.touched.extend(dropped.chain([request.number()]).map(|number| (client, number)));
-        applied.consumed.push((client, request.number()));
-        Some(reply(request, answer, view))
+        let place = |number: RequestNumber| number.0.checked_rem(window);
+        for dropped in session.record(kept, window) {
+            if place(dropped) != place(number) {
+                self.write_session_page(client, dropped)?;
+            }
+        }
+        // Here and not at the checkpoint, which would hold up the slots after it for what thousands of requests did.
+        self.write_session_page(client, number)?;
+        applied.consumed.push((client, number));
+        Ok(Some(reply(request, answer, view)))
     }
 
     fn session_mut(&mut self, client: ClientId) -> Option<&mut Session> {
@@ -262,7 +268,8 @@ impl ReplicatedState {
     /// A page of the framework's own that does not fit.
     pub fn freeze(&mut self) -> Result<Frozen, StateError> {
         self.application.checkpoint(&mut self.application_pages);
-        self.write_session_pages()?;
+        let head = wire::encode_bare(&(self.cluster.id(), EXECUTION_VERSION, self.time));
+        self.session_pages.write(0, Bytes::from(head))?;
         Ok(Frozen {
             sequence: self.last_applied,
             sessions: self.session_pages.take_changes(),
@@ -282,7 +289,6 @@ impl ReplicatedState {
         self.last_applied = snapshot.sequence;
         self.time = time;
         self.sessions = sessions;
-        self.touched.clear();
         self.session_pages = snapshot.sessions.to_pages();
         self.application_pages = snapshot.application.to_pages();
         self.application.restore(&self.application_pages);
@@ -323,25 +329,22 @@ impl ReplicatedState {
         Ok((time, sessions))
     }
 
-    fn write_session_pages(&mut self) -> Result<(), StateError> {
-        let head = wire::encode_bare(&(self.cluster.id(), EXECUTION_VERSION, self.time));
-        self.session_pages.write(0, Bytes::from(head))?;
+    /// A number's page is fixed by the number, so only numbers consumed or dropped change theirs.
+    fn write_session_page(
+        &mut self,
+        client: ClientId,
+        number: RequestNumber,
+    ) -> Result<(), StateError> {
         let window = self.cluster.constants().client_window;
-        let touched = core::mem::take(&mut self.touched);
-        for (client, number) in touched {
-            let Some(session) = usize::try_from(client.0).ok().and_then(|i| self.sessions.get(i))
-            else {
-                continue;
-            };
-            // A number's page is fixed by the number, so only numbers consumed or dropped change theirs.
-            let place = u64::from(client.0)
-                .saturating_mul(window)
-                .saturating_add(number.0.checked_rem(window).unwrap_or(0));
-            let page = usize::try_from(place.saturating_add(1)).unwrap_or(usize::MAX);
-            let kept = session.in_place_of(number, window);
-            let bytes = kept.map(wire::encode_bare).unwrap_or_default();
-            self.session_pages.write(page, Bytes::from(bytes))?;
-        }
+        let session = usize::try_from(client.0).ok().and_then(|client| self.sessions.get(client));
+        let Some(session) = session else { return Ok(()) };
+        let place = u64::from(client.0)
+            .saturating_mul(window)
+            .saturating_add(number.0.checked_rem(window).unwrap_or(0));
+        let page = usize::try_from(place.saturating_add(1)).unwrap_or(usize::MAX);
+        let kept = session.in_place_of(number, window);
+        let bytes = kept.map(wire::encode_bare).unwrap_or_default();
+        self.session_pages.write(page, Bytes::from(bytes))?;
         Ok(())
     }
 }

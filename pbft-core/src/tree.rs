@@ -5,9 +5,7 @@
 //! different width can be compared node by node. An empty page's leaf is null, and so is a node over
 //! nothing but empty pages.
 
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use bincode::{Decode, Encode};
@@ -17,52 +15,12 @@ use crate::crypto::Hasher;
 use crate::pages::{PageChanges, Pages};
 use crate::types::Digest;
 
-/// Leaves of one shared piece of the tree, and its height.
-const CHUNK_PAGES: usize = 1 << CHUNK_HEIGHT;
-const CHUNK_HEIGHT: u32 = 8;
+mod node;
 
-/// 256 pages and the nodes over them, shared between snapshots until one of them changes it.
-#[derive(Clone, Debug)]
-struct Chunk {
-    pages: Vec<Bytes>,
-    /// Heap order: the top is at 1, the leaves start at 256. Height h starts at 256 >> h.
-    nodes: Vec<Digest>,
-}
+use node::{LEVELS, Node};
 
-impl Chunk {
-    fn empty() -> Self {
-        Chunk { pages: vec![Bytes::new(); CHUNK_PAGES], nodes: vec![Digest::NULL; 2 * CHUNK_PAGES] }
-    }
-
-    fn node(&self, height: u32, index: usize) -> Digest {
-        self.nodes.get((CHUNK_PAGES >> height) + index).copied().unwrap_or(Digest::NULL)
-    }
-
-    fn set_leaf(&mut self, local: usize, page: Bytes, leaf: Digest) {
-        if let Some(slot) = self.pages.get_mut(local) {
-            *slot = page;
-        }
-        if let Some(slot) = self.nodes.get_mut(CHUNK_PAGES + local) {
-            *slot = leaf;
-        }
-    }
-
-    /// Hashes the paths above the leaves `dirty`.
-    fn refresh(&mut self, dirty: &BTreeSet<usize>) {
-        let mut places: Vec<usize> = dirty.iter().map(|local| CHUNK_PAGES + local).collect();
-        for _ in 0..CHUNK_HEIGHT {
-            places.iter_mut().for_each(|place| *place /= 2);
-            places.dedup();
-            for place in &places {
-                let below = |at: usize| self.nodes.get(at).copied().unwrap_or(Digest::NULL);
-                let digest = parent(below(place * 2), below(place * 2 + 1));
-                if let Some(slot) = self.nodes.get_mut(*place) {
-                    *slot = digest;
-                }
-            }
-        }
-    }
-}
+/// No node is expanded further at a time.
+const EXPAND_LEVELS_MAX: u32 = 8;
 
 /// What proves a tree's root: its size and its topmost node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -91,30 +49,21 @@ impl TreeHead {
     }
 }
 
-/// Pages under their hash tree. Cloning it is a snapshot: chunks of 256 pages are shared until one of the
-/// copies changes them.
+/// Pages under their hash tree. Cloning it is a snapshot and costs nothing: the copies share what neither of them
+/// changes.
 #[derive(Clone, Debug)]
 pub struct PageTree {
-    chunks: Vec<Arc<Chunk>>,
-    /// `upper[k]` are the nodes of height 8 + k.
-    upper: Vec<Vec<Digest>>,
+    root: Option<Arc<Node>>,
+    /// Of the root: a multiple of four, and never less than before.
+    height: u32,
     count: usize,
     total_bytes: u64,
-    empty: Arc<Chunk>,
     hashed: u64,
 }
 
 impl Default for PageTree {
     fn default() -> Self {
-        let empty = Arc::new(Chunk::empty());
-        PageTree {
-            chunks: Vec::new(),
-            upper: Vec::new(),
-            count: 0,
-            total_bytes: 0,
-            empty,
-            hashed: 0,
-        }
+        PageTree { root: None, height: LEVELS, count: 0, total_bytes: 0, hashed: 0 }
     }
 }
 
@@ -126,73 +75,26 @@ impl PageTree {
 
     /// Takes changes in: hashes the changed pages and the paths above them, and nothing else.
     pub fn apply(&mut self, changes: PageChanges) {
-        let mut dirty: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
-        let chunks = changes.count.div_ceil(CHUNK_PAGES);
-        // What was cut off inside the last chunk is empty again.
-        for number in changes.count..self.count.min(chunks * CHUNK_PAGES) {
-            self.set(number, Bytes::new(), &mut dirty);
+        let PageChanges { count, total_bytes, mut pages } = changes;
+        pages.retain(|(number, _)| *number < count);
+        if !pages.is_sorted_by_key(|(number, _)| *number) {
+            pages.sort_by_key(|(number, _)| *number);
         }
-        let grown = self.chunks.len()..chunks;
-        self.chunks.resize(chunks, Arc::clone(&self.empty));
-        self.count = changes.count;
-        self.total_bytes = changes.total_bytes;
-        for (number, page) in changes.pages {
-            self.set(number, page, &mut dirty);
+        if count < self.count
+            && let Some(root) = &mut self.root
+        {
+            Arc::make_mut(root).cut(self.height, 0, count);
         }
-        for (chunk, locals) in &dirty {
-            if let Some(chunk) = self.chunks.get_mut(*chunk) {
-                Arc::make_mut(chunk).refresh(locals);
-            }
+        while count > 1 << self.height {
+            self.height += LEVELS;
+            self.root = self.root.take().map(|root| Arc::new(Node::over(self.height, root)));
         }
-        let changed = dirty.into_keys().chain(grown).collect();
-        self.refresh_upper(changed);
-    }
-
-    fn set(&mut self, number: usize, page: Bytes, dirty: &mut BTreeMap<usize, BTreeSet<usize>>) {
-        let (at, local) = (number / CHUNK_PAGES, number % CHUNK_PAGES);
-        let Some(chunk) = self.chunks.get_mut(at) else { return };
-        let leaf = leaf(number, &page);
-        Arc::make_mut(chunk).set_leaf(local, page, leaf);
-        self.hashed = self.hashed.saturating_add(1);
-        dirty.entry(at).or_default().insert(local);
-    }
-
-    fn refresh_upper(&mut self, mut dirty: BTreeSet<usize>) {
-        let width = self.chunks.len().max(1).next_power_of_two();
-        let levels = usize::try_from(width.trailing_zeros()).unwrap_or(0) + 1;
-        let fresh = self.upper.len() != levels;
-        if fresh {
-            // Another width: every chunk's top moves to a new place.
-            self.upper = (0..levels).map(|level| vec![Digest::NULL; width >> level]).collect();
-            dirty = (0..self.chunks.len()).collect();
-        }
-        let tops = &self.chunks;
-        if let Some(bottom) = self.upper.first_mut() {
-            for (at, slot) in bottom.iter_mut().enumerate().skip(tops.len()) {
-                if *slot != Digest::NULL {
-                    *slot = Digest::NULL;
-                    dirty.insert(at);
-                }
-            }
-            for at in &dirty {
-                let top = tops.get(*at).map_or(Digest::NULL, |chunk| chunk.node(CHUNK_HEIGHT, 0));
-                if let Some(slot) = bottom.get_mut(*at) {
-                    *slot = top;
-                }
-            }
-        }
-        let mut places: Vec<usize> = dirty.into_iter().collect();
-        for level in 1..levels {
-            places.iter_mut().for_each(|place| *place /= 2);
-            places.dedup();
-            let (below, above) = self.upper.split_at_mut(level);
-            let (Some(below), Some(above)) = (below.last(), above.first_mut()) else { return };
-            let at = |index: usize| below.get(index).copied().unwrap_or(Digest::NULL);
-            for place in &places {
-                if let Some(slot) = above.get_mut(*place) {
-                    *slot = parent(at(place * 2), at(place * 2 + 1));
-                }
-            }
+        self.count = count;
+        self.total_bytes = total_bytes;
+        self.hashed = self.hashed.saturating_add(u64::try_from(pages.len()).unwrap_or(u64::MAX));
+        if !pages.is_empty() {
+            let root = self.root.get_or_insert_with(|| Arc::new(Node::empty(self.height)));
+            Arc::make_mut(root).apply(self.height, 0, &pages);
         }
     }
 
@@ -205,28 +107,46 @@ impl PageTree {
 
     /// The node at a height above the leaves; null beyond the tree.
     pub fn node(&self, height: u32, index: usize) -> Digest {
-        if height <= CHUNK_HEIGHT {
-            let shift = CHUNK_HEIGHT - height;
-            let chunk = self.chunks.get(index >> shift);
-            return chunk
-                .map_or(Digest::NULL, |chunk| chunk.node(height, index & ((1 << shift) - 1)));
+        if height > self.height {
+            // Wider than the tree: the rest of it are empty pages.
+            let top = if index == 0 { self.node(self.height, 0) } else { Digest::NULL };
+            return (self.height..height).fold(top, |top, _| parent(top, Digest::NULL));
         }
-        let level = usize::try_from(height - CHUNK_HEIGHT).unwrap_or(usize::MAX);
-        let level = self.upper.get(level);
-        level.and_then(|level| level.get(index)).copied().unwrap_or(Digest::NULL)
+        if index >> (self.height - height) > 0 {
+            return Digest::NULL;
+        }
+        // The piece that it is in, or on top of.
+        let lowest = height.next_multiple_of(LEVELS).max(LEVELS);
+        let above = LEVELS - (lowest - height);
+        let node = self.descend(index << height, lowest);
+        node.map_or(Digest::NULL, |node| node.digest(above, index & ((1 << (LEVELS - above)) - 1)))
+    }
+
+    /// The piece of this height over page `number`.
+    fn descend(&self, number: usize, lowest: u32) -> Option<&Node> {
+        let (mut node, mut height) = (self.root.as_ref()?, self.height);
+        while height > lowest {
+            height -= LEVELS;
+            node = node.node((number >> height) & ((1 << LEVELS) - 1))?;
+        }
+        Some(node)
     }
 
     /// The nodes `depth` levels below a node, left to right.
     pub fn expand(&self, height: u32, index: usize, depth: u32) -> Vec<Digest> {
-        let depth = depth.min(height).min(CHUNK_HEIGHT);
+        let depth = depth.min(height).min(EXPAND_LEVELS_MAX);
         let first = index << depth;
         (first..first + (1 << depth)).map(|at| self.node(height - depth, at)).collect()
     }
 
     /// The bytes of page `number`; empty beyond the last.
     pub fn page(&self, number: usize) -> Bytes {
-        let chunk = self.chunks.get(number / CHUNK_PAGES);
-        chunk.and_then(|chunk| chunk.pages.get(number % CHUNK_PAGES)).cloned().unwrap_or_default()
+        if number >> self.height > 0 {
+            return Bytes::new();
+        }
+        let node = self.descend(number, LEVELS);
+        let page = node.and_then(|node| node.page(number & ((1 << LEVELS) - 1)));
+        page.cloned().unwrap_or_default()
     }
 
     /// How many pages there are.
@@ -241,13 +161,7 @@ impl PageTree {
 
     /// The pages as an application takes them, their bytes shared; none counts as changed.
     pub fn to_pages(&self) -> Pages {
-        let mut pages = Pages::new();
-        for number in 0..self.count {
-            // What is in the tree fitted a page once.
-            let _ = pages.write(number, self.page(number));
-        }
-        let _ = pages.take_changes();
-        pages
+        Pages::unchanged((0..self.count).map(|number| self.page(number)))
     }
 }
 

@@ -1,3 +1,5 @@
+use alloc::vec;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -87,6 +89,33 @@ fn hashing_follows_the_changes() {
     }
     tree.apply(pages.take_changes());
     assert_eq!(tree.hashed() - before, 3);
-    let shared = tree.chunks.iter().zip(&snapshot.chunks).filter(|(a, b)| Arc::ptr_eq(a, b));
-    assert_eq!(shared.count(), 40 - 2);
+    // Of the pieces over 10,000 pages those above the three are copied, and none below or beside.
+    let (Some(tree), Some(snapshot)) = (&tree.root, &snapshot.root) else { panic!("no tree") };
+    assert_eq!(tree.copied(snapshot), (625 + 40 + 3, 2 + 2 + 2));
+}
+
+#[test]
+fn a_tree_that_was_wider_and_one_that_never_was_are_equal_node_by_node() {
+    let changes = |count: usize| {
+        let mut pages = Pages::new();
+        for number in 0..count {
+            pages.write(number, Bytes::from(alloc::format!("{number}"))).unwrap();
+        }
+        pages.take_changes()
+    };
+    for (wide, count) in [(5000, 3), (300, 16), (17, 17), (70_000, 4097), (20, 0)] {
+        let mut narrow = PageTree::new();
+        narrow.apply(changes(count));
+        let mut cut = PageTree::new();
+        cut.apply(changes(wide));
+        let total_bytes = narrow.head().total_bytes;
+        cut.apply(PageChanges { count, total_bytes, pages: Vec::new() });
+        assert_eq!(cut.head(), narrow.head());
+        for height in 0..20 {
+            for index in [0, 1, 2, 100, 5000] {
+                assert_eq!(cut.node(height, index), narrow.node(height, index), "{height} {index}");
+            }
+        }
+        assert!(cut.to_pages().iter().eq(narrow.to_pages().iter()));
+    }
 }

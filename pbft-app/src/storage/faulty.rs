@@ -21,6 +21,7 @@ struct State {
     unsynced: Vec<Change>,
     /// Writes, changes of length and syncs so far.
     steps: u64,
+    written: u64,
     crash_at: Option<u64>,
     /// How many more bytes there is room for; whatever is written counts.
     room: Option<usize>,
@@ -53,6 +54,11 @@ impl Faulty {
 
     pub(crate) fn steps(&self) -> u64 {
         self.state().steps
+    }
+
+    /// Bytes written so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.state().written
     }
 
     /// From this step on nothing happens any more.
@@ -144,6 +150,7 @@ impl Medium for Faulty {
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         state.step()?;
+        state.written += bytes.len() as u64;
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
         let room = state.room.unwrap_or(usize::MAX);
         let fits = bytes.len().min(room);

@@ -130,6 +130,10 @@ pub(crate) struct Guard {
     failure: Mutex<Option<(Operation, io::ErrorKind, String)>>,
     abandoned: AtomicBool,
     syncs: AtomicU64,
+    /// Written since the last sync.
+    unsynced_bytes: AtomicU64,
+    /// So much is not left to one sync: others on the same disk wait behind it.
+    portion_bytes: AtomicU64,
 }
 
 impl Guard {
@@ -140,7 +144,14 @@ impl Guard {
             failure: Mutex::new(None),
             abandoned: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
+            unsynced_bytes: AtomicU64::new(0),
+            portion_bytes: AtomicU64::new(u64::MAX),
         })
+    }
+
+    /// From now on the medium is synced whenever so much was written, and not only when it is asked to be.
+    pub(super) fn sync_in_portions(&self, portion_bytes: u64) {
+        self.portion_bytes.store(portion_bytes, Ordering::Relaxed);
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -215,11 +226,18 @@ impl redb::StorageBackend for Backend {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.syncs.fetch_add(1, Ordering::Relaxed);
+        self.0.unsynced_bytes.store(0, Ordering::Relaxed);
         self.0.note(Operation::Sync, |medium| medium.sync())
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.note(Operation::Write, |medium| medium.write(offset, bytes))
+        self.0.note(Operation::Write, |medium| medium.write(offset, bytes))?;
+        let written = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let before = self.0.unsynced_bytes.fetch_add(written, Ordering::Relaxed);
+        if before.saturating_add(written) < self.0.portion_bytes.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.sync_data()
     }
 }
 

@@ -1,9 +1,9 @@
 //! Snapshots on a disk: the pages of the kept ones, each page once for all snapshots that share it.
 //!
 //! A page is stored under the checkpoint that wrote it, its *version*, and belongs to every snapshot from that one
-//! on until another version of it. So a checkpoint writes what changed and nothing else, and a snapshot that
-//! goes takes with it exactly the versions that no other needs. In a file of its own: writing pages never
-//! holds up the journal.
+//! on until another version of it. A checkpoint writes what changed as a few large values at the end of the file's one
+//! tree of pages, so its cost follows what changed and not what there is; [`super::ledger`] says what becomes of older
+//! ones. In a file of its own: writing pages never holds up the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,68 +12,41 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pbft_core::archive::{Snapshot, state_digest};
 use pbft_core::cluster::Cluster;
+use pbft_core::limits::ConfigError;
 use pbft_core::pages::PageChanges;
-use pbft_core::transfer::TreeName;
 use pbft_core::tree::{PageTree, TreeHead};
 use pbft_core::types::{Digest, Sequence};
 use pbft_core::wire;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableHandle,
+    WriteTransaction,
+};
 
+use super::bundle::{self, Entry};
+use super::changed::{Changed, TREES};
 use super::error::StorageError;
 use super::file::{Outcome, StoreFile};
+use super::ledger::{Ledger, Plan};
 use super::medium::{Guard, Medium, Overlay};
 
-/// Tree, page number, version.
-type PageKey = (u8, u32, u64);
-/// Version, tree, page number.
-type WrittenKey = (u64, u8, u32);
-
-/// The bytes of each version of each page; none for a page that became empty or was cut off.
-const PAGES: TableDefinition<'static, PageKey, &[u8]> = TableDefinition::new("pages");
-/// One entry for each version of each page: the version before it that is still there, or [`NONE`].
-const WRITTEN: TableDefinition<'static, WrittenKey, u64> = TableDefinition::new("written");
+/// Bundles of pages in the order in which they were written, see [`super::bundle`].
+const BUNDLES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("bundles");
 /// Both heads and the digest of each snapshot.
 const SNAPSHOTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("snapshots");
 
-const NONE: u64 = u64::MAX;
 /// No tree has more.
 const PAGES_MAX: u32 = 1 << 24;
-const TREES: [TreeName; 2] = [TreeName::Sessions, TreeName::Application];
-/// Memory for pages of the file.
-const CACHE_BYTES: usize = 32 << 20;
+/// The version of what is stored before the first checkpoint.
+pub(crate) const FIRST_VERSION: Sequence = Sequence(1);
+/// So many bytes of it are stored at a time.
+const PORTION_BYTES: u64 = 16 << 20;
+/// Memory for pages of the file: what is written is not read again before the next start.
+const CACHE_BYTES: usize = 8 << 20;
+/// A journal on the same disk, for which everyone waits, waits behind no more than this of a checkpoint's.
+const SYNCED_BYTES: u64 = 512 << 10;
 
 /// What is stored about a snapshot.
 type About = (TreeHead, TreeHead, Digest);
-
-/// Pages that differ from the newest stored snapshot, by tree.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Changed([BTreeSet<usize>; 2]);
-
-impl Changed {
-    /// Takes note of what changed, whoever asked for it.
-    pub(crate) fn note(&mut self, sessions: &PageChanges, application: &PageChanges) {
-        for (set, changes) in self.0.iter_mut().zip([sessions, application]) {
-            set.extend(changes.pages.iter().map(|(number, _)| *number));
-        }
-    }
-
-    /// Takes in what changed before.
-    pub(crate) fn absorb(&mut self, earlier: Changed) {
-        for (set, earlier) in self.0.iter_mut().zip(earlier.0) {
-            set.extend(earlier);
-        }
-    }
-
-    /// Where two states differ: by their hashes, without looking at the pages.
-    pub(crate) fn between(held: &Snapshot, other: &Snapshot) -> Self {
-        let different = |tree: TreeName| {
-            let (held, other) = (held.tree(tree), other.tree(tree));
-            let pages = 0..other.count();
-            pages.filter(|number| held.node(0, *number) != other.node(0, *number)).collect()
-        };
-        Changed(TREES.map(different))
-    }
-}
 
 /// A snapshot that was found on the disk, whole and with the digest it is to have.
 pub(crate) type Loaded = Vec<Snapshot>;
@@ -84,14 +57,16 @@ pub(crate) struct Snapshots {
     file: StoreFile,
     /// How many pages each tree has in each stored snapshot, and its digest.
     stored: BTreeMap<Sequence, ([usize; 2], Digest)>,
+    ledger: Ledger,
+    /// How many pages of each tree were stored before the first checkpoint.
+    prepared: [usize; 2],
 }
 
 impl Snapshots {
     /// Makes an empty file.
     pub(crate) fn create(path: &Path, medium: Arc<dyn Medium>) -> Result<(), StorageError> {
         StoreFile::create(path, medium, |transaction| {
-            transaction.open_table(PAGES)?;
-            transaction.open_table(WRITTEN)?;
+            transaction.open_table(BUNDLES)?;
             transaction.open_table(SNAPSHOTS)?;
             Ok(())
         })
@@ -104,11 +79,11 @@ impl Snapshots {
         medium: Arc<dyn Medium>,
         cluster: &Cluster,
     ) -> Result<(Snapshots, Loaded), StorageError> {
-        let (file, loaded) =
+        let (file, (loaded, ledger)) =
             StoreFile::open(path, medium, CACHE_BYTES, |database| load(path, database, cluster))?;
         let about = |it: &Snapshot| (it.sequence, (counts(it), it.digest(cluster)));
         let stored = loaded.iter().map(about).collect();
-        Ok((Snapshots { file, stored }, loaded))
+        Ok((Snapshots { file, stored, ledger, prepared: [0, 0] }, loaded))
     }
 
     /// Reads all snapshots and changes nothing: what opening would repair is repaired in memory.
@@ -135,8 +110,50 @@ impl Snapshots {
         self.stored.get(&sequence).map(|(_, digest)| *digest)
     }
 
+    /// Stores the state before the first checkpoint, if no snapshot is stored yet: the first one then costs what
+    /// changed like any other. Whether it did. It is no snapshot, and forgotten if the replica starts again before there
+    /// is one.
+    pub(crate) fn prepare(
+        &mut self,
+        snapshot: &Snapshot,
+        changed: &Changed,
+    ) -> Result<bool, StorageError> {
+        if !self.stored.is_empty() {
+            return Ok(false);
+        }
+        self.prepared = counts(snapshot);
+        let mut portion = Vec::new();
+        let mut bytes = 0_u64;
+        for entry in self.ledger.plan(snapshot, changed).entries {
+            bytes = bytes.saturating_add(entry.cost_bytes());
+            portion.push(entry);
+            if bytes >= PORTION_BYTES {
+                self.put(snapshot, FIRST_VERSION, std::mem::take(&mut portion))?;
+                bytes = 0;
+            }
+        }
+        self.put(snapshot, FIRST_VERSION, portion)?;
+        Ok(true)
+    }
+
+    fn put(
+        &mut self,
+        snapshot: &Snapshot,
+        version: Sequence,
+        entries: Vec<Entry>,
+    ) -> Result<(), StorageError> {
+        let (next, bundles) = (self.ledger.next(), bundle::split(entries));
+        self.file.write(|transaction| {
+            Tables::open(transaction)?.append(snapshot, version, next, &bundles)
+        })?;
+        for (place, entries) in (next..).zip(bundles) {
+            self.ledger.add(place, version, entries);
+        }
+        Ok(())
+    }
+
     /// Stores a snapshot that differs from the newest stored one in `changed`, and drops those that are not in
-    /// `kept`, with the versions that nothing else needs. Durable when it returns.
+    /// `kept`, with what nothing else needs. Durable when it returns.
     pub(crate) fn add(
         &mut self,
         snapshot: &Snapshot,
@@ -145,31 +162,38 @@ impl Snapshots {
         kept: &BTreeSet<Sequence>,
     ) -> Result<(), StorageError> {
         let sequence = snapshot.sequence;
-        let before = self.stored.range(..sequence).next_back().map(|(_, (counts, _))| *counts);
+        let before = self.stored.range(..sequence).next_back();
+        let had = before.map_or(self.prepared, |(_, (counts, _))| *counts);
+        let changed = changed.and_cut_off(counts(snapshot), had);
         let mut stored: BTreeSet<Sequence> = self.sequences().collect();
-        let gone = stored.iter().copied().filter(|it| !kept.contains(it) && *it != sequence);
-        let gone: Vec<Sequence> = gone.collect();
+        let last = stored.last().copied();
+        stored.retain(|it| kept.contains(it));
         stored.insert(sequence);
+        let gone: Vec<Sequence> = self.sequences().filter(|it| !stored.contains(it)).collect();
+        let Plan { entries, emptied } = self.ledger.plan(snapshot, &changed);
+        let unneeded = self.ledger.unneeded(&stored);
+        let (next, bundles) = (self.ledger.next(), bundle::split(entries));
+        self.file.guard().sync_in_portions(SYNCED_BYTES);
         self.file.write(|transaction| {
             let mut tables = Tables::open(transaction)?;
-            for ((tree, name), changed) in (0..).zip(TREES).zip(&changed.0) {
-                let pages = snapshot.tree(name);
-                let had =
-                    before.map_or(0, |counts| counts.get(usize::from(tree)).copied().unwrap_or(0));
-                let kept = changed.iter().copied().filter(|number| *number < pages.count());
-                // What was cut off is empty from here on.
-                for number in kept.chain(pages.count()..had) {
-                    tables.write(tree, number, sequence, &pages.page(number))?;
-                }
-            }
+            // One whose writing failed may be there all the same.
+            tables.drop_since(last.map_or(Sequence(0), Sequence::next))?;
+            tables.append(snapshot, sequence, next, &bundles)?;
             let about: About = (snapshot.sessions.head(), snapshot.application.head(), digest);
             tables.snapshots.insert(sequence.0, wire::encode_stored(&about).as_slice())?;
             for gone in &gone {
-                tables.drop_snapshot(*gone, &stored)?;
-                stored.remove(gone);
+                tables.snapshots.remove(gone.0)?;
+            }
+            for place in &unneeded {
+                tables.bundles.remove(place)?;
             }
             Ok(())
         })?;
+        for (place, entries) in (next..).zip(bundles) {
+            self.ledger.add(place, sequence, entries);
+        }
+        self.ledger.empty(emptied);
+        self.ledger.remove(&unneeded);
         self.stored.insert(sequence, (counts(snapshot), digest));
         self.stored.retain(|sequence, _| stored.contains(sequence));
         Ok(())
@@ -178,32 +202,38 @@ impl Snapshots {
     /// Drops every snapshot above `last`, as if it had never been.
     pub(crate) fn rewind(&mut self, last: Option<Sequence>) -> Result<(), StorageError> {
         let first_gone = last.map_or(Sequence(0), Sequence::next);
-        if self.stored.range(first_gone..).next().is_none() {
+        let place = self.ledger.first_since(first_gone);
+        if place.is_none() && self.stored.range(first_gone..).next().is_none() {
             return Ok(());
         }
-        self.file.write(|transaction| Tables::open(transaction)?.rewind(first_gone))?;
+        let place = place.unwrap_or(self.ledger.next());
+        self.file.write(|transaction| {
+            let mut tables = Tables::open(transaction)?;
+            tables.drop_since(first_gone)?;
+            tables.cut(place)
+        })?;
         let _ = self.stored.split_off(&first_gone);
+        self.ledger.rewind(place);
+        if last.is_none() {
+            self.prepared = [0, 0];
+        }
         Ok(())
     }
 
-    /// Versions of pages that are stored, for tests of what is reclaimed.
+    /// Bytes in all bundles, and of those the needed ones, for tests of what is reclaimed.
     #[cfg(test)]
-    pub(crate) fn versions(&mut self) -> Result<usize, StorageError> {
-        self.file.write(|transaction| {
-            let tables = Tables::open(transaction)?;
-            let mut versions = 0;
-            for entry in tables.pages.iter()? {
-                entry?;
-                versions += 1;
+    pub(crate) fn sizes(&mut self) -> Result<(u64, u64), StorageError> {
+        let stored = self.file.write(|transaction| {
+            let mut stored = 0;
+            for entry in Tables::open(transaction)?.bundles.iter()? {
+                let (_, value) = entry?;
+                let (_, entries) = bundle::decode(value.value()).unwrap();
+                stored += entries.iter().map(|(entry, _)| entry.cost_bytes()).sum::<u64>();
             }
-            let mut entries = 0;
-            for entry in tables.written.iter()? {
-                entry?;
-                entries += 1;
-            }
-            assert_eq!(versions, entries, "one entry for each version");
-            Ok(versions)
-        })
+            Ok(stored)
+        })?;
+        assert_eq!(stored, self.ledger.sizes().0, "the ledger knows what is in the file");
+        Ok(self.ledger.sizes())
     }
 }
 
@@ -212,114 +242,83 @@ fn counts(snapshot: &Snapshot) -> [usize; 2] {
 }
 
 struct Tables<'t> {
-    pages: Table<'t, PageKey, &'static [u8]>,
-    written: Table<'t, WrittenKey, u64>,
+    bundles: Table<'t, u64, &'static [u8]>,
     snapshots: Table<'t, u64, &'static [u8]>,
 }
 
 impl<'t> Tables<'t> {
     fn open(transaction: &'t WriteTransaction) -> Outcome<Self> {
         Ok(Tables {
-            pages: transaction.open_table(PAGES)?,
-            written: transaction.open_table(WRITTEN)?,
+            bundles: transaction.open_table(BUNDLES)?,
             snapshots: transaction.open_table(SNAPSHOTS)?,
         })
     }
 
-    /// The newest version of a page.
-    fn newest(&self, tree: u8, number: u32) -> Outcome<Option<u64>> {
-        let newest = self.pages.range((tree, number, 0)..=(tree, number, u64::MAX))?.next_back();
-        Ok(newest.transpose()?.map(|(key, _)| key.value().2))
-    }
-
-    fn is_empty(&self, tree: u8, number: u32, version: u64) -> Outcome<bool> {
-        Ok(self.pages.get((tree, number, version))?.is_some_and(|page| page.value().is_empty()))
-    }
-
-    fn write(&mut self, tree: u8, number: usize, version: Sequence, page: &[u8]) -> Outcome<()> {
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let before = self.newest(tree, number)?;
-        match before {
-            // Written again after a failure that left it there.
-            Some(before) if before == version.0 => {
-                self.pages.insert((tree, number, version.0), page)?;
-                return Ok(());
-            }
-            // An absent page is an empty one.
-            None if page.is_empty() => return Ok(()),
-            Some(before) if page.is_empty() && self.is_empty(tree, number, before)? => {
-                return Ok(());
-            }
-            _ => {}
-        }
-        self.pages.insert((tree, number, version.0), page)?;
-        self.written.insert((version.0, tree, number), before.unwrap_or(NONE))?;
-        Ok(())
-    }
-
-    /// Drops a snapshot and the versions that it alone needed: those not older than the snapshot before it
-    /// and superseded by the one after it.
-    fn drop_snapshot(&mut self, gone: Sequence, stored: &BTreeSet<Sequence>) -> Outcome<()> {
-        self.snapshots.remove(gone.0)?;
-        let before = stored.range(..gone).next_back().map_or(0, |sequence| sequence.0);
-        let after = stored.range(gone.next()..).next().map_or(u64::MAX, |sequence| sequence.0);
-        let since = gone.0.saturating_add(1);
-        let mut superseded = Vec::new();
-        for entry in self.written.range((since, 0, 0)..=(after, u8::MAX, u32::MAX))? {
-            let (key, old) = entry?;
-            let old = old.value();
-            if old != NONE && old > before && old <= gone.0 {
-                superseded.push((key.value(), old));
-            }
-        }
-        for ((version, tree, number), old) in superseded {
-            self.pages.remove((tree, number, old))?;
-            let older = self.written.remove((old, tree, number))?.map_or(NONE, |it| it.value());
-            self.written.insert((version, tree, number), older)?;
-            if older == NONE {
-                self.drop_leading_empty(tree, number, version)?;
-            }
+    /// Writes bundles of the snapshot's pages from `place` on, in the place of whatever is there.
+    fn append(
+        &mut self,
+        snapshot: &Snapshot,
+        version: Sequence,
+        place: u64,
+        bundles: &[Vec<Entry>],
+    ) -> Outcome<()> {
+        self.cut(place)?;
+        for (place, entries) in (place..).zip(bundles) {
+            let page = |entry: &Entry| {
+                let tree = TREES.get(usize::from(entry.tree));
+                tree.map(|tree| snapshot.tree(*tree).page(entry.page())).unwrap_or_default()
+            };
+            let mut value = self.bundles.insert_reserve(place, bundle::value_bytes(entries))?;
+            bundle::encode(version, entries, page, value.as_mut());
+            drop(value);
+            // All replicas of a cluster do this at the same slot, and the threads that order must not wait for it.
+            std::thread::yield_now();
         }
         Ok(())
     }
 
-    /// An empty version says that what was before it is gone. Once nothing is before it, it says nothing.
-    fn drop_leading_empty(&mut self, tree: u8, number: u32, first: u64) -> Outcome<()> {
-        let mut version = first;
-        while self.is_empty(tree, number, version)? {
-            self.pages.remove((tree, number, version))?;
-            self.written.remove((version, tree, number))?;
-            let next = self.pages.range((tree, number, version)..=(tree, number, u64::MAX))?.next();
-            let Some(next) = next.transpose()?.map(|(key, _)| key.value().2) else { break };
-            self.written.insert((next, tree, number), NONE)?;
-            version = next;
-        }
-        Ok(())
+    fn cut(&mut self, place: u64) -> Outcome<()> {
+        Ok(self.bundles.retain_in(place.., |_, _| false)?)
     }
 
-    fn rewind(&mut self, first_gone: Sequence) -> Outcome<()> {
-        let mut gone = Vec::new();
-        // Versions of snapshots dropped long ago lie between those kept, so by number and not by snapshot.
-        for entry in self.written.range((first_gone.0, 0, 0)..)? {
-            gone.push(entry?.0.value());
-        }
-        for (version, tree, number) in gone {
-            self.written.remove((version, tree, number))?;
-            self.pages.remove((tree, number, version))?;
-        }
-        self.snapshots.retain_in(first_gone.0.., |_, _| false)?;
-        Ok(())
+    fn drop_since(&mut self, first_gone: Sequence) -> Outcome<()> {
+        Ok(self.snapshots.retain_in(first_gone.0.., |_, _| false)?)
     }
 }
 
 /// Reads every snapshot and finds that each has the digest it was stored with.
-pub(super) fn load(
+fn load(
     path: &Path,
     database: &Database,
     cluster: &Cluster,
-) -> Result<Loaded, StorageError> {
+) -> Result<(Loaded, Ledger), StorageError> {
     let wrong = |what: String| StorageError::damaged(path, what);
-    let stored = read(database).map_err(|error| StorageError::damaged(path, error))?;
+    let failed = |error: redb::Error| StorageError::damaged(path, error);
+    if is_of_an_earlier_version(database).map_err(failed)? {
+        let remedy = "an earlier version wrote it: make a new cluster, or start that version";
+        let error = ConfigError::new("snapshots", "pages one by one", remedy);
+        return Err(StorageError::Foreign { path: path.to_owned(), error });
+    }
+    let mut stored = read_snapshots(database).map_err(failed)?;
+    let (mut ledger, mut odd) = (Ledger::default(), None);
+    read_bundles(database, |place, value| {
+        let Some((version, pages)) = bundle::decode(value) else {
+            odd.get_or_insert(place);
+            return;
+        };
+        // It belongs to the first snapshot that is not older; the newest of several versions stays.
+        let Some((_, (_, changes))) = stored.range_mut(version..).next() else { return };
+        for (entry, page) in &pages {
+            if let Some(changes) = changes.get_mut(usize::from(entry.tree)) {
+                changes.insert(entry.page(), Bytes::copy_from_slice(page));
+            }
+        }
+        ledger.add(place, version, pages.into_iter().map(|(entry, _)| entry).collect());
+    })
+    .map_err(failed)?;
+    if let Some(place) = odd {
+        return Err(wrong(format!("bundle {place} is none")));
+    }
     let mut loaded: Loaded = Vec::new();
     let mut snapshot = Snapshot::default();
     for (sequence, (about, changes)) in stored {
@@ -340,7 +339,7 @@ pub(super) fn load(
         }
         loaded.push(snapshot.clone());
     }
-    Ok(loaded)
+    Ok((loaded, ledger))
 }
 
 fn apply(tree: &mut PageTree, head: &TreeHead, pages: BTreeMap<usize, Bytes>) {
@@ -352,25 +351,27 @@ fn apply(tree: &mut PageTree, head: &TreeHead, pages: BTreeMap<usize, Bytes>) {
 /// For each snapshot what is stored about it, and the pages in which it differs from the one before.
 type Stored = BTreeMap<Sequence, (Vec<u8>, [BTreeMap<usize, Bytes>; 2])>;
 
-fn read(database: &Database) -> Outcome<Stored> {
-    let transaction = database.begin_read()?;
+/// Whether its pages are in a table of their own, each by itself: nothing is wrong with such a file, so it must not be
+/// set aside on all replicas at once as a damaged one.
+fn is_of_an_earlier_version(database: &Database) -> Outcome<bool> {
+    Ok(database.begin_read()?.list_tables()?.any(|table| table.name() == "pages"))
+}
+
+fn read_snapshots(database: &Database) -> Outcome<Stored> {
     let mut stored = Stored::new();
-    for entry in transaction.open_table(SNAPSHOTS)?.iter()? {
+    for entry in database.begin_read()?.open_table(SNAPSHOTS)?.iter()? {
         let (sequence, about) = entry?;
         stored.insert(Sequence(sequence.value()), (about.value().to_vec(), Default::default()));
     }
-    for entry in transaction.open_table(PAGES)?.iter()? {
-        let (key, page) = entry?;
-        let (tree, number, version) = key.value();
-        // It belongs to the first snapshot that is not older; the newest of several versions stays.
-        if let Some((_, (_, changes))) = stored.range_mut(Sequence(version)..).next()
-            && let Some(pages) = changes.get_mut(usize::from(tree))
-        {
-            let number = usize::try_from(number).unwrap_or(usize::MAX);
-            pages.insert(number, Bytes::copy_from_slice(page.value()));
-        }
-    }
     Ok(stored)
+}
+
+fn read_bundles(database: &Database, mut take: impl FnMut(u64, &[u8])) -> Outcome<()> {
+    for entry in database.begin_read()?.open_table(BUNDLES)?.iter()? {
+        let (place, value) = entry?;
+        take(place.value(), value.value());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

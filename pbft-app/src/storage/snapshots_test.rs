@@ -21,8 +21,12 @@ fn path() -> &'static Path {
     Path::new("snapshots.redb")
 }
 
+/// Opens it so that everything is worth being reclaimed.
 fn open(medium: &Arc<Faulty>) -> Result<(Snapshots, Loaded), StorageError> {
-    Snapshots::open(path(), Arc::clone(medium) as Arc<dyn Medium>, &cluster())
+    let medium = Arc::clone(medium) as Arc<dyn Medium>;
+    let (mut snapshots, loaded) = Snapshots::open(path(), medium, &cluster())?;
+    snapshots.ledger.slack_bytes = 0;
+    Ok((snapshots, loaded))
 }
 
 fn empty() -> Arc<Faulty> {
@@ -87,15 +91,17 @@ fn digests(snapshots: &[Snapshot]) -> Vec<(Sequence, Digest)> {
     snapshots.iter().map(|it| (it.sequence, it.digest(&cluster))).collect()
 }
 
-/// The versions that the kept snapshots need, counted page by page: of each page those that differ.
-fn needed(kept: &[Snapshot]) -> usize {
+/// What the versions take that the kept snapshots need, counted page by page: of each page those that differ.
+fn needed(kept: &[Snapshot]) -> u64 {
     let mut needed = 0;
-    for tree in TREES {
+    for (tree, name) in (0..).zip(TREES) {
         for number in 0..64 {
             let mut before = Bytes::new();
             for snapshot in kept {
-                let page = snapshot.tree(tree).page(number);
-                needed += usize::from(page != before);
+                let page = snapshot.tree(name).page(number);
+                if page != before {
+                    needed += Entry::of(tree, number, &page).cost_bytes();
+                }
                 before = page;
             }
         }
@@ -142,20 +148,96 @@ fn kept_snapshots_come_back_as_they_were_and_nothing_else_stays() {
                 snapshots = opened;
                 assert_eq!(digests(&loaded), digests(&kept), "seed {seed} step {step}");
             }
-            // A page written again with the same bytes is a version of its own; so not fewer, and never more
-            // than were written.
-            let versions = snapshots.versions().unwrap();
-            assert!(versions >= needed(&kept), "seed {seed} step {step}");
+            // A page written again with the same bytes is a version of its own; so not less.
+            let (stored, live) = snapshots.sizes().unwrap();
+            assert!(stored >= needed(&kept), "seed {seed} step {step}");
+            assert!(live >= needed(&kept[kept.len() - 1..]), "seed {seed} step {step}");
         }
-        // Once only one is left nothing but its own pages is.
-        let last = state.snapshot.clone();
-        state.snapshot.sequence = Sequence(1000);
-        let only = [Sequence(1000)].into();
-        let digest = state.snapshot.digest(&cluster);
-        snapshots.add(&state.snapshot, digest, &Changed::default(), &only).unwrap();
-        let pages = needed(&[last]);
-        assert_eq!(snapshots.versions().unwrap(), pages, "seed {seed}: all others are reclaimed");
+        // Once only one is left, little more than its own pages is.
+        let own = needed(std::slice::from_ref(&state.snapshot));
+        for step in 100..150 {
+            state.pages[0].write(0, Bytes::from(vec![step; 40])).unwrap();
+            state.freeze(u64::from(step) * 10);
+            let only = [state.snapshot.sequence].into();
+            let changed = std::mem::take(&mut state.changed);
+            let digest = state.snapshot.digest(&cluster);
+            snapshots.add(&state.snapshot, digest, &changed, &only).unwrap();
+        }
+        let (stored, live) = snapshots.sizes().unwrap();
+        assert!(stored <= 2 * live + 600, "seed {seed}: others are reclaimed, {stored} for {live}");
+        assert!(live <= own + 200, "seed {seed}: what is empty is forgotten, {live} for {own}");
+        drop(snapshots);
+        let (_, loaded) = open(&medium).unwrap();
+        assert_eq!(digests(&loaded), digests(&[state.snapshot]), "seed {seed}");
     }
+}
+
+#[test]
+fn what_a_checkpoint_writes_follows_what_changed_and_the_file_stays_bounded() {
+    let cluster = cluster();
+    let (medium, mut random, mut state) = (empty(), Random(11), State::new());
+    let (mut snapshots, _) = open(&medium).unwrap();
+    let pages = 2000_usize;
+    for number in 0..pages {
+        state.pages[1].write(number, Bytes::from(vec![1; 1000])).unwrap();
+    }
+    state.freeze(0);
+    let changed = std::mem::take(&mut state.changed);
+    assert!(snapshots.prepare(&state.snapshot, &changed).unwrap());
+    // Some pages change all the time and most never do.
+    let mut most = 0;
+    for step in 1..200_u64 {
+        for _ in 0..40 {
+            let number = random.below(100) * 20;
+            let bytes = step.to_le_bytes().repeat(125);
+            state.pages[1].write(number, Bytes::from(bytes)).unwrap();
+        }
+        state.freeze(step * 10);
+        let before = medium.written();
+        let changed = std::mem::take(&mut state.changed);
+        let kept = [step * 10, step * 10 - 10].map(Sequence).into();
+        let digest = state.snapshot.digest(&cluster);
+        snapshots.add(&state.snapshot, digest, &changed, &kept).unwrap();
+        most = most.max(medium.written() - before);
+        let (stored, live) = snapshots.sizes().unwrap();
+        assert!(stored <= 3 * live, "{stored} for {live}");
+    }
+    assert!(most < 400_000, "at most 40 of 2000 pages changed, {most} bytes were written");
+    drop(snapshots);
+    let (_, loaded) = open(&medium).unwrap();
+    assert_eq!(loaded.len(), 2);
+    assert_eq!(digests(&loaded)[1], (state.snapshot.sequence, state.snapshot.digest(&cluster)));
+}
+
+#[test]
+fn what_was_stored_before_the_first_checkpoint_is_forgotten_for_another_state() {
+    let cluster = cluster();
+    let (medium, mut own, mut other) = (empty(), State::new(), State::new());
+    let (mut snapshots, _) = open(&medium).unwrap();
+    for number in 0..10 {
+        own.pages[1].write(number, Bytes::from(vec![1; 100])).unwrap();
+    }
+    own.freeze(0);
+    assert!(snapshots.prepare(&own.snapshot, &own.changed).unwrap());
+    // Started again with another state: nothing of the first is there any more, nor of the second.
+    for length in [0, 50] {
+        drop(snapshots);
+        let (opened, loaded) = open(&medium).unwrap();
+        (snapshots, other) = (opened, State::new());
+        assert!(loaded.is_empty());
+        other.pages[1].write(3, Bytes::from(vec![2; length])).unwrap();
+        other.freeze(0);
+        assert!(snapshots.prepare(&other.snapshot, &other.changed).unwrap());
+    }
+    snapshots.rewind(None).unwrap();
+    own.freeze(10);
+    let kept = [Sequence(10)].into();
+    let digest = own.snapshot.digest(&cluster);
+    let all = Changed::between(&Snapshot::default(), &own.snapshot);
+    snapshots.add(&own.snapshot, digest, &all, &kept).unwrap();
+    assert!(!snapshots.prepare(&other.snapshot, &other.changed).unwrap(), "there is a snapshot");
+    drop(snapshots);
+    assert_eq!(digests(&open(&medium).unwrap().1), digests(&[own.snapshot]));
 }
 
 #[test]
@@ -268,4 +350,31 @@ fn h7_a_checkpoint_that_finds_no_room_is_written_later() {
     let (_, loaded) = open(&medium).unwrap();
     assert_eq!(loaded.len(), 2);
     assert_eq!(digests(&loaded)[1], (state.snapshot.sequence, state.snapshot.digest(&cluster)));
+}
+
+#[test]
+fn a_file_of_an_earlier_version_is_refused_and_not_taken_for_a_damaged_one() {
+    let medium = Arc::new(Faulty::new());
+    let table: TableDefinition<'static, u64, u64> = TableDefinition::new("pages");
+    StoreFile::create(path(), Arc::clone(&medium) as Arc<dyn Medium>, |transaction| {
+        transaction.open_table(table)?;
+        Ok(())
+    })
+    .unwrap();
+    let opened = open(&medium);
+    assert!(matches!(opened, Err(StorageError::Foreign { .. })), "{opened:?}");
+}
+
+#[test]
+fn a_large_checkpoint_is_synced_in_portions() {
+    let (medium, mut state) = (empty(), State::new());
+    let (mut snapshots, _) = open(&medium).unwrap();
+    for number in 0..2000 {
+        state.pages[1].write(number, Bytes::from(vec![1; 1000])).unwrap();
+    }
+    state.freeze(10);
+    let before = snapshots.guard().syncs();
+    let digest = state.snapshot.digest(&cluster());
+    snapshots.add(&state.snapshot, digest, &state.changed, &[Sequence(10)].into()).unwrap();
+    assert!(snapshots.guard().syncs() - before >= 2 + 3, "2 MB");
 }
