@@ -115,6 +115,35 @@ fn i1_published_edge_cases_get_the_one_strict_verdict() {
     assert_eq!(verdicts, expected);
 }
 
+/// A key and signatures that the plain rule takes, with each of the eight points of small order as R.
+#[test]
+fn i1_a_signature_whose_r_is_of_small_order_is_refused_whichever_of_the_eight_it_is() {
+    use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
+    use curve25519_dalek::scalar::Scalar;
+    use ed25519_dalek::Verifier as _;
+    use sha2::Sha512;
+    let secret = Scalar::from(7_u64);
+    let public = ED25519_BASEPOINT_POINT * secret + EIGHT_TORSION[1];
+    let public = VerifyingKey::from_bytes(&public.compress().to_bytes()).unwrap();
+    for point in EIGHT_TORSION {
+        let r = point.compress().to_bytes();
+        assert!(SMALL_ORDER.contains(&r));
+        let forged = (0_u32..1000).find_map(|attempt| {
+            let message = attempt.to_le_bytes();
+            let hash = Sha512::new().chain_update(r).chain_update(public).chain_update(message);
+            let challenge = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+            let s = (challenge * secret).to_bytes();
+            let bytes: [u8; 64] = [r, s].concat().try_into().unwrap();
+            let plain = public.verify(&message, &ed25519_dalek::Signature::from_bytes(&bytes));
+            plain.is_ok().then_some((message, Signature(bytes)))
+        });
+        let (message, signature) = forged.unwrap();
+        let dalek = ed25519_dalek::Signature::from_bytes(&signature.0);
+        assert!(public.verify_strict(&message, &dalek).is_err());
+        assert!(!verdict(&PublicKey(public.to_bytes()), &message, &signature));
+    }
+}
+
 #[test]
 fn i3_small_order_and_non_canonical_keys_are_refused_at_configuration() {
     let weak = [

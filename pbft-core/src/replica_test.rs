@@ -455,10 +455,37 @@ fn the_primary_stops_at_its_own_high_watermark() {
         for client in 0..2 {
             let message = Message::Request(world.request(client, number));
             let (_, out) = deliver(&world, &mut primary, world.verify(message).unwrap());
-            proposed += says(&out, |said| matches!(said, Statement::PrePrepare(_)));
+            let votes = out.iter().filter_map(|action| match action {
+                Action::Say { statement: Statement::PrePrepare(vote), .. } => Some(*vote),
+                _ => None,
+            });
+            for vote in votes {
+                proposed += 1;
+                for sender in 1..4 {
+                    let commit = world.commit(sender, vote.sequence.0, vote.digest);
+                    deliver(&world, &mut primary, commit);
+                }
+            }
         }
     }
     assert_eq!(proposed, 8, "h + L");
+}
+
+#[test]
+fn while_slots_are_under_way_a_further_one_carries_at_least_as_many_requests_as_they_do() {
+    let world = World::new(4);
+    let limits = Limits { slots_in_flight_max: 100, ..Limits::default() };
+    let mut primary = Replica::new(ReplicaId(0), Arc::clone(&world.cluster), limits).unwrap();
+    let mut carried = alloc::vec::Vec::new();
+    for number in 1..=8 {
+        let message = Message::Request(world.request(0, number));
+        let (_, out) = deliver(&world, &mut primary, world.verify(message).unwrap());
+        carried.extend(out.iter().filter_map(|action| match action {
+            Action::Say { batch: Some(batch), .. } => Some(batch.requests().len()),
+            _ => None,
+        }));
+    }
+    assert_eq!(carried, [1, 1, 2, 4]);
 }
 
 /// A checkpoint may be stable before the last Commit of its slot is heard; it must not need repair.

@@ -91,6 +91,24 @@ impl Replica {
             && self.may_vote(self.next_proposal)
             // Decided already, in a later view: nothing is proposed against a decision.
             && self.window.slot(self.next_proposal).is_none_or(|slot| slot.committed.is_none())
+            && self.is_worth_a_slot()
+    }
+
+    /// A slot costs the same for one request as for hundreds. So while others are under way a further one takes
+    /// at least as many requests as they do: a few at a time never wait for long, and under load few slots carry
+    /// many.
+    fn is_worth_a_slot(&self) -> bool {
+        let mut under_way = 0_usize;
+        let mut sequence = self.dispatched.next();
+        while sequence < self.next_proposal {
+            let slot = self.window.slot(sequence);
+            let body = slot.and_then(|slot| slot.body_of(&slot.accepted.as_ref()?.vote.digest));
+            let requests = body.map_or(1, |batch| batch.requests().len());
+            under_way = under_way.saturating_add(requests);
+            sequence = sequence.next();
+        }
+        let most = self.cluster.constants().batch_requests_max;
+        self.pending.unproposed() >= under_way.min(usize::try_from(most).unwrap_or(usize::MAX))
     }
 
     fn next_batch(&mut self) -> Vec<Request> {

@@ -152,6 +152,11 @@ impl Pending {
         self.relay_due(&request, now, delay).then_some(request)
     }
 
+    /// How many are in no proposal of ours.
+    pub(crate) fn unproposed(&self) -> usize {
+        self.unproposed.len()
+    }
+
     /// Bytes of the requests that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
