@@ -11,8 +11,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::cluster::Cluster;
+use crate::crypto::Signer;
 use crate::limits::{ClientLimits, ConfigError};
-use crate::message::{Answer, Operations, Outcomes, Reply, RequestBody};
+use crate::message::{Answer, Operations, Outcomes, Reply, Request, RequestBody};
 use crate::replica::To;
 use crate::types::{ClientId, Digest, Instant, ReplicaId, RequestNumber, View};
 
@@ -45,7 +46,7 @@ pub enum ClientAction {
         /// To whom.
         to: To,
         /// What.
-        body: RequestBody,
+        request: Unsigned,
     },
     /// A request has ended.
     Done {
@@ -54,6 +55,30 @@ pub enum ClientAction {
         /// How.
         outcome: ClientOutcome,
     },
+}
+
+/// A request that wants its client's signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsigned {
+    body: RequestBody,
+    /// Invariant: the body's.
+    digest: Digest,
+}
+
+impl Unsigned {
+    fn new(body: RequestBody) -> Self {
+        Unsigned { digest: body.digest(), body }
+    }
+
+    /// What is asked.
+    pub fn body(&self) -> &RequestBody {
+        &self.body
+    }
+
+    /// Signs it; a long body is not hashed again.
+    pub fn sign(self, cluster: &Cluster, signer: &dyn Signer) -> Request {
+        self.body.sign_as(self.digest, cluster, signer)
+    }
 }
 
 /// How a request ended.
@@ -97,8 +122,7 @@ pub enum SubmitError {
 
 #[derive(Clone, Debug)]
 struct InFlight {
-    body: RequestBody,
-    digest: Digest,
+    request: Unsigned,
     deadline: Instant,
     resend_at: Instant,
     interval: Duration,
@@ -175,9 +199,9 @@ impl Client {
         self.next = RequestNumber(number.0 + 1);
         let body = RequestBody { client: self.id, number, operations };
         let interval = self.limits.resend_interval;
+        let request = Unsigned::new(body);
         let in_flight = InFlight {
-            digest: body.digest(),
-            body: body.clone(),
+            request: request.clone(),
             deadline,
             resend_at: now.after(interval),
             interval,
@@ -185,7 +209,7 @@ impl Client {
         };
         self.in_flight.insert(number, in_flight);
         let primary = self.cluster.primary(self.view);
-        out.push(ClientAction::Send { to: To::One(primary), body });
+        out.push(ClientAction::Send { to: To::One(primary), request });
         Ok(number)
     }
 
@@ -195,8 +219,8 @@ impl Client {
     }
 
     /// The requests that have not ended, oldest first.
-    pub fn bodies(&self) -> impl Iterator<Item = &RequestBody> {
-        self.in_flight.values().map(|request| &request.body)
+    pub fn requests(&self) -> impl Iterator<Item = &Unsigned> {
+        self.in_flight.values().map(|in_flight| &in_flight.request)
     }
 
     /// How many requests have not ended.
@@ -260,7 +284,7 @@ impl Client {
             self.end(number, ClientOutcome::Unknown, out);
         }
         for request in self.in_flight.values_mut().filter(|request| now >= request.resend_at) {
-            out.push(ClientAction::Send { to: To::All, body: request.body.clone() });
+            out.push(ClientAction::Send { to: To::All, request: request.request.clone() });
             request.interval =
                 request.interval.saturating_mul(2).min(self.limits.resend_interval_max);
             request.resend_at = now.after(request.interval);
@@ -277,7 +301,7 @@ impl Client {
             return;
         };
         // An answer to other operations under this number is no answer to this request.
-        if reply.digest != request.digest {
+        if reply.digest != request.request.digest {
             return;
         }
         // The latest word of each replica counts.

@@ -18,7 +18,7 @@ fn submit(client: &mut Client, out: &mut Vec<ClientAction>) -> RequestBody {
     let operations = Operations::new([b"op"]).unwrap();
     client.submit(START, operations, LATER, out).unwrap();
     match out.pop() {
-        Some(ClientAction::Send { body, .. }) => body,
+        Some(ClientAction::Send { request, .. }) => request.body().clone(),
         other => panic!("{other:?}"),
     }
 }

@@ -141,6 +141,11 @@ impl RequestBody {
     /// Signs the request. The signature covers the identity, so a long body is hashed once.
     pub fn sign(self, cluster: &Cluster, signer: &dyn Signer) -> Request {
         let digest = self.digest();
+        self.sign_as(digest, cluster, signer)
+    }
+
+    /// The same for one who has the digest already.
+    pub(crate) fn sign_as(self, digest: Digest, cluster: &Cluster, signer: &dyn Signer) -> Request {
         let author = Author::Client(self.client);
         let signature = signer.sign(&preimage(cluster, Kind::Request, author, &digest.0));
         Request { body: self, digest, signature }

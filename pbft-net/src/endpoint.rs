@@ -6,8 +6,8 @@ use std::sync::Arc;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::udp::UdpSocketState;
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
-    TokioRuntime, TransportConfig, ValidationTokenConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    ServerConfig, TokioRuntime, TransportConfig, ValidationTokenConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 
@@ -24,6 +24,10 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// frames, costs half the processor time per byte. Ten of them, which quinn hands over at once, must fit the
 /// 65,507 bytes that the kernel takes: more is refused, and counts as lost.
 const DATAGRAM_BYTES_MAX: u16 = 6500;
+/// So many replies to a client may be acknowledged together, if nothing goes the other way before 25 ms are over:
+/// they cost no datagram of their own to be acknowledged. Measured: 9 % less processor time for clients that wait for
+/// each operation. Between replicas it saves less and costs a tenth of latency.
+const ACK_ELICITING_THRESHOLD: VarInt = VarInt::from_u32(10);
 /// One stream per lane and direction.
 const STREAMS: u32 = 3;
 
@@ -135,5 +139,10 @@ pub(crate) fn transport(limits: &NetLimits, port: Port) -> Result<Arc<TransportC
         .initial_rtt(limits.initial_round_trip)
         .allow_spin(false)
         .enable_segmentation_offload(limits.segmentation_offload);
+    if port != Port::Peer {
+        let mut acknowledgements = AckFrequencyConfig::default();
+        acknowledgements.ack_eliciting_threshold(ACK_ELICITING_THRESHOLD);
+        config.ack_frequency_config(Some(acknowledgements));
+    }
     Ok(Arc::new(config))
 }

@@ -132,11 +132,11 @@ impl Caller {
     fn perform(&mut self, now: u64, actions: Vec<ClientAction>, again: bool, fx: &mut Vec<Effect>) {
         for action in actions {
             match action {
-                ClientAction::Send { to, body } => {
+                ClientAction::Send { to, request } => {
                     if again {
                         fx.push(Effect::Observe(Observation::Resent { client: self.id }));
                     }
-                    let request = body.sign(&self.cluster, &*self.signer);
+                    let request = request.sign(&self.cluster, &*self.signer);
                     let frame = wire::encode(&ClientMessage::Request(request));
                     for replica in self.cluster.replicas() {
                         if to == To::All || to == To::One(replica) {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use bytes::Bytes;
-use pbft_core::client::{Client as Machine, ClientAction, ClientInput, ClientOutcome, SubmitError};
+use pbft_core::client::{
+    Client as Machine, ClientAction, ClientInput, ClientOutcome, SubmitError, Unsigned,
+};
 use pbft_core::cluster::Cluster;
 use pbft_core::crypto::Ed25519Signer;
 use pbft_core::limits::Constants;
-use pbft_core::message::{ClientMessage, Operations, Outcome, ReplicaMessage, Report, RequestBody};
+use pbft_core::message::{ClientMessage, Operations, Outcome, ReplicaMessage, Report};
 use pbft_core::replica::To;
 use pbft_core::types::{Instant, ReplicaId, RequestNumber};
 use pbft_core::wire;
@@ -214,9 +216,9 @@ impl Task {
         if self.cluster.primary(self.machine.view()) != replica {
             return;
         }
-        let bodies: Vec<_> = self.machine.bodies().cloned().collect();
-        for body in bodies {
-            self.send(To::One(replica), body);
+        let requests: Vec<_> = self.machine.requests().cloned().collect();
+        for request in requests {
+            self.send(To::One(replica), request);
         }
     }
 
@@ -354,14 +356,14 @@ impl Task {
     fn perform(&mut self, actions: Vec<ClientAction>) {
         for action in actions {
             match action {
-                ClientAction::Send { to, body } => self.send(to, body),
+                ClientAction::Send { to, request } => self.send(to, request),
                 ClientAction::Done { number, outcome } => self.finish(number, outcome),
             }
         }
     }
 
-    fn send(&self, to: To, body: RequestBody) {
-        let request = body.sign(&self.cluster, &self.signer);
+    fn send(&self, to: To, request: Unsigned) {
+        let request = request.sign(&self.cluster, &self.signer);
         let frame = wire::encode(&ClientMessage::Request(request));
         match to {
             To::One(replica) => self.network.send(Peer::Replica(replica), Lane::Bulk, frame),
