@@ -27,6 +27,7 @@
 //! 1. Call [`replica::Replica::step`] with [`replica::Input::Start`], then with every input as it comes.
 //! 2. Carry out the actions in order. Report `Durable`, `Executed` and `Snapshotted` when they are done.
 //! 3. Keep one alarm at [`replica::Replica::deadline`].
+//! 4. When nothing more is at hand, call [`replica::Replica::propose`]: what has gathered becomes a batch.
 //!
 //! A fourth report is `Restored`: a replica that is behind asks for a state ([`replica::Action::Restore`]), the
 //! host runs a [`transfer::Transfer`] against others' [`archive::Archive`]s, and gives the result to the

@@ -32,6 +32,8 @@ pub(crate) struct Pending {
     unproposed: BTreeSet<Ticket>,
     last: Ticket,
     bytes: usize,
+    /// How many wait of each client of which any does.
+    of_client: BTreeMap<ClientId, u64>,
 }
 
 impl Pending {
@@ -46,20 +48,19 @@ impl Pending {
             let same = held.request.digest() == request.digest();
             return Err(if same { Reason::Duplicate } else { Reason::NumberPending });
         }
-        let client = request.client();
-        let of_client = (client, RequestNumber(0))..=(client, RequestNumber(u64::MAX));
         // A client has at most W numbers unresolved, and up to W more that f + 1 others have executed and
         // answered and this replica has not.
-        let window = usize::try_from(2 * constants.client_window).unwrap_or(usize::MAX);
+        let of_client = self.of_client.get(&request.client()).copied().unwrap_or(0);
         let full = self.waiting.len() >= limits.pending_requests_max
             || self.bytes.saturating_add(request.wire_bytes()) > limits.pending_bytes_max
-            || self.waiting.range(of_client).take(window).count() >= window;
+            || of_client >= 2 * constants.client_window;
         if full { Err(Reason::Busy) } else { Ok(()) }
     }
 
     /// Takes a request in, behind the others. The caller has asked [`Pending::admits`].
     pub(crate) fn push(&mut self, request: Request) {
         self.bytes = self.bytes.saturating_add(request.wire_bytes());
+        *self.of_client.entry(request.client()).or_default() += 1;
         self.last = Ticket(self.last.0.saturating_add(1));
         self.order.insert(self.last, key(&request));
         self.unproposed.insert(self.last);
@@ -122,6 +123,12 @@ impl Pending {
     pub(crate) fn remove(&mut self, client: ClientId, number: RequestNumber) {
         if let Some(waiting) = self.waiting.remove(&(client, number)) {
             self.bytes = self.bytes.saturating_sub(waiting.request.wire_bytes());
+            if let Some(count) = self.of_client.get_mut(&client) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.of_client.remove(&client);
+                }
+            }
             self.order.remove(&waiting.ticket);
             self.unproposed.remove(&waiting.ticket);
         }
