@@ -155,6 +155,8 @@ pub struct Simulation {
     /// How the first recovery went; there is another after the loss of power at the end.
     recovery: Option<(Option<u64>, u64)>,
     /// Everything was done and power went once more: whom that concerned, and what they had executed.
+    /// The last slot that any honest replica has executed so far.
+    furthest: Sequence,
     pub(crate) reached: Option<Sequence>,
     points: Option<Points>,
 }
@@ -215,6 +217,7 @@ impl Simulation {
             backlog: BTreeMap::new(),
             healed: None,
             recovery: None,
+            furthest: Sequence(0),
             reached: None,
             points: None,
             options,
@@ -382,6 +385,8 @@ impl Simulation {
         self.healed.is_some()
             && self.callers.iter().all(Caller::is_done)
             && first >= self.reached
+            // All of them may have just started again from the same snapshot, with slots still to follow.
+            && first >= Some(self.furthest)
             && live.all(|executed| Some(executed) == first)
     }
 
@@ -566,6 +571,9 @@ impl Simulation {
         self.carry_out(Place::Replica(replica), effects);
         let node = usize::try_from(replica.0).ok().and_then(|index| self.nodes.get(index));
         if let Some(node) = node.filter(|node| !node.is_crashed()) {
+            if !node.is_traitor() {
+                self.furthest = self.furthest.max(node.executed());
+            }
             self.checkers.observe(&Observation::Stepped { replica: node.replica() });
         }
     }
