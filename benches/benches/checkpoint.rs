@@ -36,7 +36,7 @@ use pbft_app::{
     Application, Client, ClientConfig, Context, Deployment, Node, NodeConfig, NodeKeys, Numbers,
     Pages, Refusal, ReplicaSockets, Store, Submitted,
 };
-use pbft_benches::{deployment, machine, seed};
+use pbft_benches::{here, in_process, seed};
 use pbft_tests::paged::Paged;
 use tempfile::TempDir;
 
@@ -134,7 +134,7 @@ fn config(deployment: &Deployment, id: ReplicaId) -> NodeConfig {
 
 async fn set_up(plan: Plan) -> Setup {
     let directory = tempfile::tempdir().unwrap();
-    let (deployment, sockets, _, mut client_keys) = deployment(4, 1);
+    let (deployment, sockets, _, mut client_keys) = in_process(4, 1);
     let start = Instant::now();
     let (mut nodes, mut logs, mut stable) = (Vec::new(), Vec::new(), Vec::new());
     for (id, sockets) in deployment.cluster().replicas().zip(sockets) {
@@ -388,7 +388,7 @@ fn main() {
         0 => "closed loop".to_owned(),
         rate => format!("{rate} writes/s"),
     };
-    println!("{}; n = 4, disk, {} callers, {pace}", machine(), plan.callers);
+    println!("{}; n = 4, disk, {} callers, {pace}", here(), plan.callers);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for state_bytes in [SMALL_BYTES, large] {
         runtime.block_on(run(Plan { state_bytes, ..plan }));
