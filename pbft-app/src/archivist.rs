@@ -33,6 +33,8 @@ pub(crate) enum Task {
     Installed { snapshot: Box<Snapshot>, digest: Digest, consumed: Vec<(ClientId, RequestNumber)> },
     /// A checkpoint is stable: older snapshots may go.
     Stable(Sequence),
+    /// The proof of a stable checkpoint is durable.
+    Proven(Sequence),
     /// The state of a stable checkpoint is wanted.
     Restore(StableProof),
     /// A peer asks for a part of a snapshot.
@@ -185,6 +187,7 @@ impl Worker {
                 self.shelf.install(*snapshot, digest, report);
             }
             Task::Stable(sequence) => self.archive.stable(sequence, now),
+            Task::Proven(sequence) => self.shelf.proven(sequence),
             Task::Restore(_) if self.installing => {}
             Task::Restore(proof) => {
                 if let Some(snapshot) = self.archive.proven(&proof) {

@@ -243,6 +243,7 @@ mod present {
             if answered.recv_timeout(PATIENCE) == Ok(true) {
                 self.replica = replica;
                 self.run += 1;
+                self.proofs.clear();
                 self.hook.forgetting = true;
                 self.inputs.clear();
             }

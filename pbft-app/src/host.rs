@@ -13,7 +13,7 @@ use pbft_core::limits::Limits;
 use pbft_core::message::{Convictions, Message, ReplicaMessage, Report, Statement, Text};
 use pbft_core::replica::{Action, Input, Record, Replica, Summary, To, Verdict, ViewEntered};
 use pbft_core::signed::sign_message;
-use pbft_core::types::{ClientId, Digest, Instant, ReplicaId, Sequence, Time, WallTime};
+use pbft_core::types::{ClientId, Digest, Instant, ReplicaId, Sequence, Time, WallTime, WriteId};
 use pbft_core::wire;
 use pbft_net::gate::{FromClient, FromPeer, Gate, Refused};
 use pbft_net::{
@@ -66,6 +66,8 @@ pub(crate) struct Host {
     /// How often the replica has gone back to an earlier state of itself: what is reported durable to one of
     /// them is nothing to the next.
     pub(crate) run: u64,
+    /// The stable checkpoints whose proofs are being written.
+    pub(crate) proofs: VecDeque<(WriteId, Sequence)>,
     /// What the replica has not been given yet, each with the peer whose link brought it, if one did.
     pub(crate) inputs: VecDeque<(Option<ReplicaId>, Input)>,
     /// Frames taken up since the primary last had the chance to propose.
@@ -131,6 +133,7 @@ impl Host {
             network,
             journal,
             run: 0,
+            proofs: VecDeque::new(),
             inputs: VecDeque::new(),
             taken: 0,
             restored,
@@ -236,6 +239,7 @@ impl Host {
             Event::Transfer { peer, frame } => self.hand(peer, frame)?,
             Event::Blamed(donor) => self.keeper.blame(donor),
             Event::Durable { run, id } if run == self.run => {
+                self.note_durable(id);
                 self.drive(None, Input::Durable(id))?;
             }
             Event::Durable { .. } => {}
@@ -354,9 +358,22 @@ impl Host {
             }
             // Memory is asked once for everything that was appended; a disk reports by itself, later.
             match self.journal.take_durable()? {
-                Some(id) => self.inputs.push_back((None, Input::Durable(id))),
+                Some(id) => {
+                    self.note_durable(id);
+                    self.inputs.push_back((None, Input::Durable(id)));
+                }
                 None => return Ok(()),
             }
+        }
+    }
+
+    /// Tells the archivist which proofs a start would find.
+    fn note_durable(&mut self, id: WriteId) {
+        while let Some((write, sequence)) = self.proofs.front().copied()
+            && write <= id
+        {
+            self.proofs.pop_front();
+            self.executor.archivist().give(Task::Proven(sequence));
         }
     }
 
@@ -365,6 +382,7 @@ impl Host {
             Action::Persist { id, record } => {
                 if let Record::Stable(proof) = &record {
                     self.executor.archivist().give(Task::Stable(proof.sequence()));
+                    self.proofs.push_back((id, proof.sequence()));
                 }
                 self.journal.append(self.run, id, record);
             }

@@ -32,6 +32,8 @@ pub(crate) struct Shelf {
     /// What has changed since the last one given here, whoever had it frozen.
     changed: Changed,
     waiting: VecDeque<Pending>,
+    /// The highest stable checkpoint that a start would know of.
+    proven: Sequence,
     retry: Option<Clock>,
 }
 
@@ -44,7 +46,13 @@ impl Shelf {
         base: Option<Sequence>,
         changed: Changed,
     ) -> Self {
-        Shelf { id, snapshots, base, changed, waiting: VecDeque::new(), retry: None }
+        let (waiting, proven) = (VecDeque::new(), base.unwrap_or_default());
+        Shelf { id, snapshots, base, changed, waiting, proven, retry: None }
+    }
+
+    /// The proof of this checkpoint is durable: of the stored snapshots up to it a start needs the latest only.
+    pub(crate) fn proven(&mut self, sequence: Sequence) {
+        self.proven = self.proven.max(sequence);
     }
 
     /// These pages changed, up to a checkpoint or between two.
@@ -87,8 +95,12 @@ impl Shelf {
             return Ok(reports);
         }
         while let Some(pending) = self.waiting.front() {
+            if self.snapshots.as_ref().is_some_and(|it| gives_way(it, pending)) {
+                self.skip();
+                continue;
+            }
             let outcome = match &mut self.snapshots {
-                Some(snapshots) => store(snapshots, self.base, pending, archive),
+                Some(snapshots) => store(snapshots, (self.base, self.proven), pending, archive),
                 None => Ok(()),
             };
             match outcome {
@@ -107,11 +119,30 @@ impl Shelf {
         }
         Ok(reports)
     }
+
+    /// Leaves out the first that waits; the next one holds its changes.
+    fn skip(&mut self) {
+        let earlier = self.waiting.pop_front().and_then(|it| it.changed).unwrap_or_default();
+        match self.waiting.front_mut() {
+            Some(Pending { changed: Some(changed), .. }) => changed.absorb(earlier),
+            Some(_) => {}
+            None => self.changed.absorb(earlier),
+        }
+    }
+}
+
+/// Whether later ones of an earlier run are stored and this one is not: it gave way on a full disk, or was not needed
+/// any more. Storing it now would take those away, and their Checkpoints were said.
+fn gives_way(snapshots: &Snapshots, pending: &Pending) -> bool {
+    let sequence = pending.snapshot.sequence;
+    pending.changed.is_some()
+        && snapshots.digest(sequence).is_none()
+        && snapshots.sequences().next_back() > Some(sequence)
 }
 
 fn store(
     snapshots: &mut Snapshots,
-    base: Option<Sequence>,
+    (base, proven): (Option<Sequence>, Sequence),
     pending: &Pending,
     archive: &Archive,
 ) -> Result<(), StorageError> {
@@ -125,7 +156,10 @@ fn store(
             None => snapshots.rewind(Some(sequence)),
         };
     }
-    let kept: BTreeSet<Sequence> = archive.snapshots().map(|it| it.sequence).collect();
+    let mut kept: BTreeSet<Sequence> = archive.snapshots().map(|it| it.sequence).collect();
+    // The archive goes by proofs that may still be on their way to the disk: a start that finds an older one goes on
+    // from the snapshot of that.
+    kept.extend(snapshots.sequences().rfind(|it| *it <= proven));
     match changed {
         Some(changed) => {
             snapshots.rewind(base)?;

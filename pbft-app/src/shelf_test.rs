@@ -196,3 +196,6 @@ fn a_transferred_state_takes_the_place_of_later_ones() {
         assert_eq!(rig.stored(), rig.kept());
     }
 }
+
+#[path = "shelf_review_test.rs"]
+mod review;

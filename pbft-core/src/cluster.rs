@@ -8,6 +8,7 @@ use crate::crypto::Hasher;
 use crate::limits::{
     CLIENTS_MAX, ConfigError, Constants, MEMBERS_MAX, NAME_BYTES_MAX, NEW_VIEW_BYTES_MAX,
 };
+use crate::pages::Pages;
 use crate::types::{ClientId, Digest, Epoch, PublicKey, ReplicaId, View};
 use crate::wire;
 
@@ -66,6 +67,13 @@ impl Cluster {
             return Err(ConfigError::new("name", name, remedy));
         }
         config.constants.check()?;
+        // The head's page, and one for each number of each client's window.
+        let (window, all) = (config.constants.client_window, Pages::COUNT_MAX - 1);
+        let each = usize::try_from(window).unwrap_or(usize::MAX);
+        if clients.saturating_mul(each) > all {
+            let remedy = alloc::format!("take less: {clients} windows share {all} pages");
+            return Err(ConfigError::new("client_window", window, remedy));
+        }
         let largest = largest_new_view(n, &config.constants);
         if largest > NEW_VIEW_BYTES_MAX {
             let remedy = alloc::format!(

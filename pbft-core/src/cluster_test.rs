@@ -61,6 +61,25 @@ fn a_window_whose_new_view_fits_no_frame_is_refused() {
     assert!(error.remedy.contains("smaller window"), "{error}");
 }
 
+/// Else a client with the last number of its window would stop every replica.
+#[test]
+fn windows_that_do_not_fit_the_pages_of_the_sessions_are_refused() {
+    let clients = |count: usize| -> Vec<PublicKey> {
+        (0..count)
+            .map(|i| PublicKey([i.to_le_bytes(), [9; 8]].concat().repeat(2).try_into().unwrap()))
+            .collect()
+    };
+    let constants = Constants { client_window: 4096, ..Constants::default() };
+    let with = |count| ClusterConfig {
+        clients: clients(count),
+        constants: constants.clone(),
+        ..config(4)
+    };
+    let error = Cluster::new(with(CLIENTS_MAX)).unwrap_err();
+    assert_eq!((error.field.as_str(), error.value.as_str()), ("client_window", "4096"));
+    Cluster::new(with(CLIENTS_MAX - 1)).unwrap();
+}
+
 #[test]
 fn fewer_than_four_replicas_must_be_asked_for() {
     for n in 0..4 {

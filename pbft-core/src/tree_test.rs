@@ -119,3 +119,47 @@ fn a_tree_that_was_wider_and_one_that_never_was_are_equal_node_by_node() {
         assert!(cut.to_pages().iter().eq(narrow.to_pages().iter()));
     }
 }
+
+/// Grown and cut at the edges of the pieces, with nothing but empty pages in between: the digests are those of the
+/// definition, and those of a tree that never was anything else.
+#[test]
+fn at_the_edges_of_its_pieces_a_tree_has_the_digests_of_the_definition() {
+    let edges = [0, 1, 2, 15, 16, 17, 31, 33, 255, 256, 257, 300, 4095, 4096, 4097, 5000];
+    let mut pages = Pages::new();
+    let mut tree = PageTree::new();
+    let mut random = 0x9e37_79b9_u64;
+    let mut below = |bound: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random).unwrap() % bound
+    };
+    for step in 0..300 {
+        let edge = edges[below(edges.len())];
+        match below(4) {
+            0 => pages.truncate(edge),
+            1 => pages.write(edge, Bytes::new()).unwrap(),
+            _ => pages.write(edge, Bytes::from(alloc::format!("{step}"))).unwrap(),
+        }
+        if below(3) > 0 {
+            continue;
+        }
+        let mut changes = pages.take_changes();
+        while changes.pages.len() > 100 {
+            tree.apply(changes.split_front(100));
+        }
+        tree.apply(changes);
+        assert_eq!(tree.head().root(), reference(&pages), "step {step}");
+        let copy = tree.to_pages();
+        let mut fresh = PageTree::new();
+        let mut every: Vec<(usize, Bytes)> = copy.iter().cloned().enumerate().collect();
+        every.reverse();
+        let (count, total_bytes) = (copy.count(), copy.total_bytes());
+        fresh.apply(PageChanges { count, total_bytes, pages: every });
+        for height in 0..16 {
+            for index in edges.map(|edge| edge >> height) {
+                assert_eq!(tree.node(height, index), fresh.node(height, index), "step {step}");
+            }
+        }
+    }
+}

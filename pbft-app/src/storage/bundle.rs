@@ -4,7 +4,10 @@
 //! little-endian.
 
 use bytes::Bytes;
+use pbft_core::pages::Pages;
 use pbft_core::types::Sequence;
+
+use super::changed::TREES;
 
 /// What a page takes beside its bytes.
 const ENTRY_BYTES: usize = 9;
@@ -112,6 +115,10 @@ pub(super) fn decode(value: &[u8]) -> Option<(Sequence, Contents<'_>)> {
         let (number, after) = after.split_first_chunk()?;
         let (length, after) = after.split_first_chunk()?;
         let (number, length) = (u32::from_le_bytes(*number), u32::from_le_bytes(*length));
+        // Whoever reads it takes memory for every page up to this one.
+        if usize::from(*tree) >= TREES.len() || usize::try_from(number).ok()? >= Pages::COUNT_MAX {
+            return None;
+        }
         let (page, others) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
         entries.push((Entry { tree: *tree, number, bytes: length }, page));
         (about, bytes) = (after, others);

@@ -378,3 +378,6 @@ fn a_large_checkpoint_is_synced_in_portions() {
     snapshots.add(&state.snapshot, digest, &state.changed, &[Sequence(10)].into()).unwrap();
     assert!(snapshots.guard().syncs() - before >= 2 + 3, "2 MB");
 }
+
+#[path = "snapshots_review_test.rs"]
+mod review;
