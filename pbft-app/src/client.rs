@@ -89,6 +89,13 @@ pub struct Client {
 
 /// Submits waiting for the task; more make their callers wait.
 const COMMANDS_MAX: usize = 4096;
+/// Whoever wants to wait longer waits so long: a clock has an end, and a gateway is told in milliseconds.
+pub(crate) const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn deadline(timeout: Duration) -> Clock {
+    Clock::now() + timeout.min(TIMEOUT_MAX)
+}
+
 impl Client {
     /// Connects with the keys and numbers of a client directory, which stays locked meanwhile. With one that
     /// was opened only to read, numbers come from the clock: enough to ask for status.
@@ -121,12 +128,12 @@ impl Client {
         self.replicas
     }
 
-    /// Submits one operation and waits, at most `timeout`, for what becomes of it.
+    /// Submits one operation and waits, at most `timeout` and never longer than a day, for what becomes of it.
     ///
     /// Cancel safe in the sense that nothing breaks; whether a cancelled operation is executed is unknown.
     pub async fn submit(&self, operation: impl Into<Bytes>, timeout: Duration) -> Submitted {
         let (answer, answered) = oneshot::channel();
-        let deadline = Clock::now() + timeout;
+        let deadline = deadline(timeout);
         let asked = Asked::One { operation: operation.into(), answer };
         if self.commands.send(Command::Submit(Waiting { asked, deadline })).await.is_err() {
             return Submitted::Refused(Refused::Closed);
@@ -146,7 +153,7 @@ impl Client {
             return Vec::new();
         }
         let (answer, answered) = oneshot::channel();
-        let deadline = Clock::now() + timeout;
+        let deadline = deadline(timeout);
         let asked = Asked::All { operations, answer };
         if self.commands.send(Command::Submit(Waiting { asked, deadline })).await.is_err() {
             return vec![Submitted::Refused(Refused::Closed); count];
@@ -170,7 +177,7 @@ impl Client {
     /// Asks every replica for its status; those who do not answer within `timeout` are missing.
     pub async fn status(&self, timeout: Duration) -> BTreeMap<ReplicaId, Report> {
         let (answer, answered) = oneshot::channel();
-        let deadline = Clock::now() + timeout;
+        let deadline = deadline(timeout);
         if self.commands.send(Command::Status { answer, deadline }).await.is_err() {
             return BTreeMap::new();
         }
@@ -248,3 +255,7 @@ impl<S: Service, C: Submit> TypedClient<S, C> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "client_test.rs"]
+mod tests;

@@ -189,7 +189,7 @@ fn identity(cluster: Digest, gateway: PublicKey) -> Identity {
 }
 
 /// Every user may have a second connection, and none can take those of another. A lane has room for all that one user
-/// has under way to end at once.
+/// has under way to end at once, unless the results are large: then its oldest answers are lost.
 fn net_limits(users: &[UserEntry], limits: &GatewayLimits) -> NetLimits {
     let default = NetLimits::default();
     let frames = default.user.outbound_frames_max.max(limits.operations_per_user_max);

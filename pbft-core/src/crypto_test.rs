@@ -144,6 +144,71 @@ fn i1_a_signature_whose_r_is_of_small_order_is_refused_whichever_of_the_eight_it
     }
 }
 
+/// Keys and Rs with every torsion component, encodings of small order that are not canonical, S as it must be and one
+/// order above: the verdict is dalek's strict one, whatever the equation says.
+#[test]
+fn i1_the_verdict_is_the_strict_one_for_signatures_that_only_a_malicious_signer_makes() {
+    use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
+    use curve25519_dalek::scalar::Scalar;
+    use sha2::Sha512;
+    const ORDER: [u8; 16] = [
+        0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
+        0x14,
+    ];
+    let plus_order = |scalar: [u8; 32]| {
+        let mut order = [0; 32];
+        order[..16].copy_from_slice(&ORDER);
+        order[31] = 0x10;
+        let mut carry = 0;
+        let mut sum = [0; 32];
+        for ((sum, one), other) in sum.iter_mut().zip(scalar).zip(order) {
+            let total = u16::from(one) + u16::from(other) + carry;
+            (*sum, carry) = (total.to_le_bytes()[0], total >> 8);
+        }
+        sum
+    };
+    // y = p and p + 1, which are 0 and 1, and a zero x with its sign set.
+    let mut spellings: Vec<[u8; 32]> = Vec::new();
+    for low in [0xed, 0xee] {
+        let mut y = [0xff; 32];
+        y[0] = low;
+        spellings.push(y);
+        y[31] = 0x7f;
+        spellings.push(y);
+    }
+    for y in [1_u8, 0xec] {
+        let mut bytes = if y == 1 { [0; 32] } else { [0xff; 32] };
+        (bytes[0], bytes[31]) = (y, if y == 1 { 0x80 } else { 0xff });
+        spellings.push(bytes);
+    }
+    let (secret, nonce) = (Scalar::from(7_u64), Scalar::from(11_u64));
+    let (mut good, mut bad) = (0, 0);
+    for torsion in EIGHT_TORSION {
+        let key = (ED25519_BASEPOINT_POINT * secret + torsion).compress().to_bytes();
+        let key = parse_key(&PublicKey(key)).unwrap();
+        let points = EIGHT_TORSION.into_iter();
+        let large = points.clone().map(|it| (ED25519_BASEPOINT_POINT * nonce + it, nonce));
+        let small = points.map(|it| (it, Scalar::ZERO));
+        let rs = large.chain(small).map(|(point, nonce)| (point.compress().to_bytes(), nonce));
+        let rs = rs.chain(spellings.iter().map(|bytes| (*bytes, Scalar::ZERO)));
+        for (r, nonce) in rs {
+            for message in (0_u8..2).map(|byte| [byte]) {
+                let hash = Sha512::new().chain_update(r).chain_update(key).chain_update(message);
+                let challenge = Scalar::from_bytes_mod_order_wide(&hash.finalize().into());
+                let s = (nonce + challenge * secret).to_bytes();
+                for s in [s, plus_order(s)] {
+                    let bytes: [u8; 64] = [r, s].concat().try_into().unwrap();
+                    let dalek = ed25519_dalek::Signature::from_bytes(&bytes);
+                    let strict = key.verify_strict(&message, &dalek).is_ok();
+                    assert_eq!(verify_strict(&key, &message, &Signature(bytes)), strict);
+                    if strict { good += 1 } else { bad += 1 }
+                }
+            }
+        }
+    }
+    assert!(good > 5 && bad > 500, "{good} {bad}");
+}
+
 #[test]
 fn i3_small_order_and_non_canonical_keys_are_refused_at_configuration() {
     let weak = [

@@ -34,6 +34,11 @@ pub(super) enum Command {
 /// How often callers that an outcome woke have the chance to submit their next operation before an envelope
 /// is closed.
 const ROUNDS_MAX: usize = 4;
+/// So long replies are taken up before callers and deadlines have a turn: a replica may send for ever, and what it
+/// sends may cost more to read than to carry (PITFALLS F3).
+const BURST_TIME_MAX: Duration = Duration::from_millis(10);
+/// What has arrived goes before a deadline, for so long: a reply that is there is better than none.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 struct Query {
     reports: BTreeMap<ReplicaId, Report>,
@@ -95,18 +100,26 @@ impl Task {
         loop {
             let alarm = self.alarm();
             tokio::select! {
+                // Replies are taken up below in any case.
                 biased;
-                received = self.network.receive() => self.on_received(received),
                 count = incoming.recv_many(&mut burst, COMMANDS_MAX) => {
                     if count == 0 {
                         break;
                     }
                     burst.drain(..).for_each(|command| self.on_command(command));
                 }
+                received = self.network.receive() => self.on_received(received),
                 () = tokio::time::sleep_until(alarm.into()), if !self.is_idle() => self.on_alarm(),
             }
+            let end = Clock::now() + BURST_TIME_MAX;
             while let Some(received) = self.network.try_receive() {
                 self.on_received(received);
+                if Clock::now() >= end {
+                    break;
+                }
+            }
+            if !self.is_idle() && Clock::now() >= self.alarm() + PATIENCE {
+                self.on_alarm();
             }
             self.gather(&mut incoming).await;
             self.send_envelopes();

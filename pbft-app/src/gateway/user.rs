@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::message::{GatewayMessage, SubmissionNumber, UserMessage};
 use super::{OPERATIONS_PER_USER_MAX, UserDirectory, identity};
-use crate::client::{Refused, Submit, Submitted, TypedClient};
+use crate::client::{Refused, Submit, Submitted, TIMEOUT_MAX, TypedClient};
 use crate::error::ConfigurationError;
 use crate::keys::UserKey;
 use crate::{GatewayRefusal, Service};
@@ -69,8 +69,6 @@ struct UnderWay {
     answer: oneshot::Sender<Submitted>,
 }
 
-/// What a submission can say, in milliseconds, and far more than any gateway grants.
-const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Submits waiting for the task; more make their callers wait.
 const COMMANDS_MAX: usize = 1024;
 
