@@ -59,12 +59,17 @@ impl Session {
     }
 
     /// Consumes a number and returns the numbers that fell out of the window.
-    fn record(&mut self, kept: Kept, window: u64) -> impl Iterator<Item = RequestNumber> + use<> {
+    fn record(&mut self, kept: Kept, window: u64) -> Vec<RequestNumber> {
         self.top = self.top.max(kept.number);
         self.kept.insert(kept.number, kept);
-        let floor = RequestNumber(self.top.0.saturating_sub(window).saturating_add(1));
-        let inside = self.kept.split_off(&floor);
-        core::mem::replace(&mut self.kept, inside).into_keys()
+        // One by one: mostly there is one, and splitting the map would copy what stays.
+        let mut dropped = Vec::new();
+        while let Some(lowest) = self.kept.first_entry()
+            && lowest.key().0.saturating_add(window) <= self.top.0
+        {
+            dropped.push(lowest.remove_entry().0);
+        }
+        dropped
     }
 
     /// The one number of the window that shares `number`'s place, `number mod window`.
