@@ -86,36 +86,17 @@ impl Replica {
 
     fn may_propose(&self) -> bool {
         let in_flight = self.next_proposal.since(self.dispatched.next());
+        let (requests_max, bytes_max) = self.batch_limits();
         usize::try_from(in_flight).is_ok_and(|slots| slots < self.limits.slots_in_flight_max)
             && self.next_proposal <= self.window.high()
             && self.may_vote(self.next_proposal)
             // Decided already, in a later view: nothing is proposed against a decision.
             && self.window.slot(self.next_proposal).is_none_or(|slot| slot.committed.is_none())
-            && self.is_worth_a_slot()
-    }
-
-    /// A slot costs the same for one request as for hundreds. So while others are under way a further one takes
-    /// at least as many requests as they do: a few at a time never wait for long, and under load few slots carry
-    /// many.
-    fn is_worth_a_slot(&self) -> bool {
-        let mut under_way = 0_usize;
-        let mut sequence = self.dispatched.next();
-        while sequence < self.next_proposal {
-            let slot = self.window.slot(sequence);
-            let body = slot.and_then(|slot| slot.body_of(&slot.accepted.as_ref()?.vote.digest));
-            let requests = body.map_or(1, |batch| batch.requests().len());
-            under_way = under_way.saturating_add(requests);
-            sequence = sequence.next();
-        }
-        let most = self.cluster.constants().batch_requests_max;
-        self.pending.unproposed() >= under_way.min(usize::try_from(most).unwrap_or(usize::MAX))
+            && self.pending.are_worth_a_slot(requests_max, bytes_max)
     }
 
     fn next_batch(&mut self) -> Vec<Request> {
-        let constants = self.cluster.constants();
-        let most = usize::try_from(constants.batch_requests_max).unwrap_or(usize::MAX);
-        let mut room = usize::try_from(constants.batch_bytes_max).unwrap_or(usize::MAX);
-        room = room.saturating_sub(BATCH_BYTES);
+        let (most, mut room) = self.batch_limits();
         let mut requests = Vec::new();
         while requests.len() < most
             && let Some(request) = self.pending.pop(room)
@@ -124,6 +105,14 @@ impl Replica {
             requests.push(request);
         }
         requests
+    }
+
+    /// The most requests and the most bytes of them that fit one batch.
+    fn batch_limits(&self) -> (usize, usize) {
+        let constants = self.cluster.constants();
+        let limit = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+        let bytes = limit(constants.batch_bytes_max).saturating_sub(BATCH_BYTES);
+        (limit(constants.batch_requests_max), bytes)
     }
 
     /// The stable checkpoint that must be durable before a PrePrepare or Prepare for `sequence` is said

@@ -30,6 +30,7 @@ pub(crate) struct Pending {
     order: BTreeMap<Ticket, Key>,
     /// Those that are in no proposal of ours.
     unproposed: BTreeSet<Ticket>,
+    unproposed_bytes: usize,
     last: Ticket,
     bytes: usize,
     /// How many wait of each client of which any does.
@@ -64,6 +65,7 @@ impl Pending {
         self.last = Ticket(self.last.0.saturating_add(1));
         self.order.insert(self.last, key(&request));
         self.unproposed.insert(self.last);
+        self.unproposed_bytes = self.unproposed_bytes.saturating_add(request.wire_bytes());
         let waiting = Waiting { request, ticket: self.last, relayed_at: None };
         self.waiting.insert(key(&waiting.request), waiting);
     }
@@ -93,8 +95,8 @@ impl Pending {
         if waiting.request.wire_bytes() > room_bytes {
             return None;
         }
-        let request = waiting.request.clone();
-        self.unproposed.pop_first();
+        let (request, ticket) = (waiting.request.clone(), *ticket);
+        self.propose(ticket, request.wire_bytes());
         Some(request)
     }
 
@@ -102,6 +104,7 @@ impl Pending {
     /// for passing on to the new primary.
     pub(crate) fn requeue(&mut self, now: Instant, most: usize) -> Vec<Request> {
         self.unproposed = self.order.keys().copied().collect();
+        self.unproposed_bytes = self.bytes;
         let mut oldest = Vec::new();
         for key in self.order.values().take(most) {
             if let Some(waiting) = self.waiting.get_mut(key) {
@@ -115,7 +118,13 @@ impl Pending {
     /// A request is in a batch that the view carries over: it is not proposed once more.
     pub(crate) fn mark_proposed(&mut self, client: ClientId, number: RequestNumber) {
         if let Some(waiting) = self.waiting.get(&(client, number)) {
-            self.unproposed.remove(&waiting.ticket);
+            self.propose(waiting.ticket, waiting.request.wire_bytes());
+        }
+    }
+
+    fn propose(&mut self, ticket: Ticket, bytes: usize) {
+        if self.unproposed.remove(&ticket) {
+            self.unproposed_bytes = self.unproposed_bytes.saturating_sub(bytes);
         }
     }
 
@@ -130,7 +139,7 @@ impl Pending {
                 }
             }
             self.order.remove(&waiting.ticket);
-            self.unproposed.remove(&waiting.ticket);
+            self.propose(waiting.ticket, waiting.request.wire_bytes());
         }
     }
 
@@ -159,9 +168,13 @@ impl Pending {
         self.relay_due(&request, now, delay).then_some(request)
     }
 
-    /// How many are in no proposal of ours.
-    pub(crate) fn unproposed(&self) -> usize {
-        self.unproposed.len()
+    /// Whether a slot costs less than waiting. It costs the same for one request as for hundreds, so while others are
+    /// under way a further one is worth it for a full batch, or for at least as many requests as they carry: a few at a
+    /// time never wait for long, and under load few slots carry many.
+    pub(crate) fn are_worth_a_slot(&self, requests_max: usize, bytes_max: usize) -> bool {
+        let under_way = self.waiting.len().saturating_sub(self.unproposed.len());
+        let full = self.unproposed.len() >= requests_max || self.unproposed_bytes >= bytes_max;
+        full || self.unproposed.len() >= under_way
     }
 
     /// Bytes of the requests that wait.
@@ -178,3 +191,7 @@ impl Pending {
 fn key(request: &Request) -> Key {
     (request.client(), request.number())
 }
+
+#[cfg(test)]
+#[path = "pending_test.rs"]
+mod tests;
