@@ -51,6 +51,8 @@ struct Log {
     slots: Vec<(u64, u64, u64)>,
     /// After which slot, and how long `checkpoint` took.
     checkpoints: Vec<(u64, u64)>,
+    /// How long each operation took, in nanoseconds: next to nothing where memory is as fast as it should be.
+    operations: Vec<u64>,
 }
 
 struct Watched {
@@ -62,10 +64,12 @@ struct Watched {
 
 impl Application for Watched {
     fn execute(&mut self, context: &Context, operation: &[u8]) -> Result<Bytes, Refusal> {
-        let began = micros(self.start);
+        let (began, clock) = (micros(self.start), Instant::now());
         let outcome = self.inner.execute(context, operation);
+        let took = clock.elapsed();
         let done = micros(self.start);
         let mut log = self.log.lock().unwrap();
+        log.operations.push(u64::try_from(took.as_nanos()).unwrap());
         self.slot = context.sequence().0;
         match log.slots.last_mut() {
             Some((slot, _, end)) if *slot == self.slot => *end = done,
@@ -330,6 +334,10 @@ async fn run(plan: Plan) {
         long(&pauses.away)
     );
     show("write, as the client sees it", &latency);
+    let mut inside = setup.logs[1].lock().unwrap().operations.clone();
+    inside.sort_unstable();
+    let at = |of: usize| inside[inside.len() * of / 100] as f64 / 1000.0;
+    println!("  write, inside the application: p50 {:.1} us, p99 {:.1}", at(50), at(99));
     let journal = *setup.nodes[1].storage_metrics().borrow();
     println!(
         "  journal of a replica: {} commits, {:.2} ms each, {:.1} ms the longest",
