@@ -49,8 +49,10 @@ pub(crate) struct Publish {
 
 /// So many frames are taken up before the tasks of the network have a turn: votes go out, what arrived comes in.
 const TURN_FRAMES_MAX: usize = 64;
-/// So many frames, at the latest, until a primary proposes what waits, however fast more arrive.
-const BURST_FRAMES_MAX: usize = 256;
+/// After so long, at the latest, a primary proposes what waits, however fast more arrives.
+const BURST_TIME_MAX: Duration = Duration::from_millis(10);
+/// What has arrived goes before an alarm, for so long: a peer may send for ever (PITFALLS F3).
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Everything the loop owns.
 pub(crate) struct Host {
@@ -70,7 +72,7 @@ pub(crate) struct Host {
     pub(crate) proofs: VecDeque<(WriteId, Sequence)>,
     /// What the replica has not been given yet, each with the peer whose link brought it, if one did.
     pub(crate) inputs: VecDeque<(Option<ReplicaId>, Input)>,
-    /// Frames taken up since the primary last had the chance to propose.
+    /// Frames taken up since the tasks of the network last had a turn.
     taken: usize,
     /// The state that it goes on from, told to the replica before anything else.
     restored: Option<Input>,
@@ -186,9 +188,8 @@ impl Host {
     /// Takes up everything else that is at hand. Load is what makes the batches: a primary that is kept busy
     /// proposes all that came meanwhile at once.
     async fn take_up_the_rest(&mut self) -> Result<(), NodeError> {
-        let mut turn = 0;
-        while self.taken < BURST_FRAMES_MAX {
-            let before = self.taken;
+        let end = Clock::now() + BURST_TIME_MAX;
+        loop {
             if let Ok(event) = self.events.try_recv() {
                 self.on_event(event)?;
             } else if let Some(received) = self.network.try_receive() {
@@ -196,19 +197,30 @@ impl Host {
             } else {
                 return Ok(());
             }
-            turn += self.taken - before;
-            if turn >= TURN_FRAMES_MAX {
-                turn = 0;
+            if Clock::now() >= end {
+                break;
+            }
+            if self.taken >= TURN_FRAMES_MAX {
+                self.taken = 0;
                 tokio::task::yield_now().await;
             }
         }
+        self.taken = 0;
         tokio::task::yield_now().await;
+        self.wake_overdue()
+    }
+
+    /// Lets an alarm ring that has waited too long behind what arrives.
+    fn wake_overdue(&mut self) -> Result<(), NodeError> {
+        let due = self.replica.deadline().map(|due| clock(self.started, due));
+        if due.is_some_and(|due| Clock::now() >= due + PATIENCE) {
+            self.drive(None, Input::Wake)?;
+        }
         Ok(())
     }
 
     /// Lets the replica propose, and shows what it is doing.
     fn propose(&mut self) -> Result<(), NodeError> {
-        self.taken = 0;
         let mut actions = Vec::new();
         self.replica.propose(self.now(), &mut actions);
         for action in actions {
@@ -501,13 +513,14 @@ fn log_view(replica: ReplicaId, event: &ViewEntered) {
     );
 }
 
+fn clock(origin: Clock, at: Instant) -> Clock {
+    origin + Duration::from_micros(at.0)
+}
+
 async fn sleep_until(origin: Clock, alarm: Option<Instant>) {
     match alarm {
         None => std::future::pending().await,
-        Some(Instant(micros)) => {
-            let due = origin + Duration::from_micros(micros);
-            tokio::time::sleep_until(due.into()).await;
-        }
+        Some(due) => tokio::time::sleep_until(clock(origin, due).into()).await,
     }
 }
 

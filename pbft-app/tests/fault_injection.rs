@@ -7,11 +7,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use pbft_app::core::cluster::{Cluster, ClusterConfig};
+use pbft_app::core::crypto::Ed25519Signer;
 use pbft_app::core::hook::{Deed, Hook, Scene};
 use pbft_app::core::limits::Constants;
-use pbft_app::core::message::Message;
-use pbft_app::core::replica::{Action, Input, To};
-use pbft_app::core::types::{Instant, ReplicaId};
+use pbft_app::core::message::{Batch, Message, Operations, RequestBody, Statement, Vote};
+use pbft_app::core::replica::{Action, Input, Summary, To};
+use pbft_app::core::signed::sign_message;
+use pbft_app::core::types::{
+    ClientId, Instant, ReplicaId, RequestNumber, Sequence, View, WallTime,
+};
+use pbft_app::core::wire;
 use pbft_app::{
     Client, ClientConfig, Deployment, Node, NodeConfig, NodeKeys, Numbers, Refusal, ReplicaEntry,
     ReplicaSockets, Service, Store, Submitted, Timeouts, Typed,
@@ -119,6 +125,56 @@ impl Hook for Spy {
     }
 }
 
+/// Proposes nothing in its view, and sends a long proposal of a view to come, which nobody needs, again and again:
+/// more than anyone can read.
+struct LoudCensor(Bytes);
+
+impl LoudCensor {
+    fn new(cluster: &Cluster) -> Self {
+        // Nobody comes to look at a signature.
+        let (client, view, sequence) = (ClientId(0), View(4), Sequence(1));
+        let signer = Ed25519Signer::from_seed(&[1; 32]);
+        let operations = Operations::new([b"x"]).unwrap();
+        let body = RequestBody { client, number: RequestNumber(1), operations };
+        let requests = vec![body.sign(cluster, &signer); 1000];
+        let batch = Arc::new(Batch::new(WallTime(0), requests));
+        let vote = Vote { view, sequence, digest: batch.digest() };
+        let statement = Statement::PrePrepare(vote);
+        let message = sign_message(cluster, &signer, ReplicaId(0), statement, Some(batch));
+        LoudCensor(wire::encode(message.message()))
+    }
+}
+
+impl Hook for LoudCensor {
+    fn hear(
+        &mut self,
+        _: Scene<'_>,
+        _: Option<ReplicaId>,
+        input: Input,
+        inputs: &mut Vec<Input>,
+        _: &mut Vec<Deed>,
+    ) {
+        inputs.push(input);
+    }
+
+    fn act(&mut self, _: Scene<'_>, deed: Deed, deeds: &mut Vec<Deed>) {
+        let proposes = |statement: &Statement| matches!(statement, Statement::PrePrepare(_));
+        if !matches!(&deed, Deed::Act(Action::Say { statement, .. }) if proposes(statement)) {
+            deeds.push(deed);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Some(Instant(0))
+    }
+
+    fn wake(&mut self, _: Scene<'_>, deeds: &mut Vec<Deed>) {
+        for to in (1..4).map(ReplicaId) {
+            deeds.push(Deed::Bytes { to, frame: self.0.clone() });
+        }
+    }
+}
+
 struct Running {
     nodes: Vec<Node>,
     client: Client,
@@ -126,6 +182,15 @@ struct Running {
 }
 
 async fn start(mute: [bool; 4]) -> Running {
+    let seen: Vec<_> = mute.iter().map(|_| Arc::default()).collect();
+    let spy = |(seen, mute): (&Arc<_>, _)| -> Box<dyn Hook> {
+        Box::new(Spy { seen: Arc::clone(seen), mute })
+    };
+    let (nodes, client) = start_with(seen.iter().zip(mute).map(spy).map(Some).collect()).await;
+    Running { nodes, client, seen }
+}
+
+async fn start_with(hooks: Vec<Option<Box<dyn Hook>>>) -> (Vec<Node>, Client) {
     let keys = |kind: u8, id: u8| NodeKeys::from_seeds([kind + id; 32], [kind + 100 + id; 32]);
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let sockets: Vec<_> = (0..4).map(|_| ReplicaSockets::bind(local, local).unwrap()).collect();
@@ -143,8 +208,8 @@ async fn start(mute: [bool; 4]) -> Running {
         false,
     )
     .unwrap();
-    let (mut nodes, mut seen) = (Vec::new(), Vec::new());
-    for ((id, sockets), mute) in (0_u8..).zip(sockets).zip(mute) {
+    let mut nodes = Vec::new();
+    for ((id, sockets), hook) in (0_u8..).zip(sockets).zip(hooks) {
         let config = NodeConfig {
             limits: deployment.limits(),
             deployment: deployment.clone(),
@@ -152,16 +217,15 @@ async fn start(mute: [bool; 4]) -> Running {
             keys: keys(1, id),
             evidence: None,
         };
-        let spied = Arc::new(Mutex::new(Seen::default()));
-        let hook = Box::new(Spy { seen: Arc::clone(&spied), mute });
         let (application, storage) = (Box::new(Typed::<Sum>::new()), Store::memory());
-        let started = Node::start_with_hook(config, sockets, application, storage, hook).await;
+        let started = match hook {
+            Some(hook) => Node::start_with_hook(config, sockets, application, storage, hook).await,
+            None => Node::start(config, sockets, application, storage).await,
+        };
         nodes.push(started.unwrap());
-        seen.push(spied);
     }
     let config = ClientConfig::new(deployment, keys(50, 0), Numbers::from_clock());
-    let client = Client::connect(config).unwrap();
-    Running { nodes, client, seen }
+    (nodes, Client::connect(config).unwrap())
 }
 
 #[tokio::test]
@@ -193,5 +257,37 @@ async fn what_a_hook_swallows_does_not_happen() {
     assert!(seen.iter().all(|seen| seen.lock().unwrap().replies >= 1));
     for node in nodes {
         node.stop().await.unwrap();
+    }
+}
+
+/// What is due may wait for what has arrived, and not for ever: something always arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn f3_a_primary_that_floods_and_proposes_nothing_is_suspected() {
+    // Any cluster will do.
+    let config = ClusterConfig {
+        name: "loud".to_owned(),
+        members: vec![Ed25519Signer::from_seed(&[1; 32]).public()],
+        clients: vec![Ed25519Signer::from_seed(&[2; 32]).public()],
+        constants: Constants::default(),
+        development: true,
+    };
+    let loud = LoudCensor::new(&Cluster::new(config).unwrap());
+    let hooks: Vec<Option<Box<dyn Hook>>> = vec![Some(Box::new(loud)), None, None, None];
+    let (nodes, client) = start_with(hooks).await;
+    let operation = pbft_app::application::encode_command::<Sum>(&1).unwrap();
+    let submitted = client.submit(operation, Duration::from_secs(120));
+    let suspected = async {
+        for node in &nodes[1..] {
+            let mut summary = node.watch();
+            let voted = |it: &Option<Summary>| it.as_ref().is_some_and(|it| it.voted_view.0 > 0);
+            summary.wait_for(voted).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = suspected => {}
+        submitted = submitted => assert!(matches!(submitted, Submitted::Committed(_))),
+    }
+    for node in nodes {
+        node.crash().await;
     }
 }
