@@ -375,3 +375,67 @@ fn the_file_stays_bounded_however_long_it_is_written() {
     drop(journal);
     assert_eq!(open(medium).unwrap().1.len(), 1 + 1999 % 32 + 32 - 32);
 }
+
+/// A record that is stored in several parts.
+fn long(view: u64) -> Record {
+    let certificates = (1..=1000).map(|slot| match prepared(slot) {
+        Record::Prepared { certificate, .. } => certificate,
+        _ => unreachable!(),
+    });
+    let prepared: Vec<PreparedCertificate> = certificates.collect();
+    Record::ViewChange(Arc::new(ViewChange { view: View(view), stable: None, prepared }))
+}
+
+/// What is stored under each position, and how many parts it has.
+fn parts(journal: &mut Journal) -> BTreeMap<u64, u32> {
+    let stored = journal.file.write(|transaction| {
+        let mut parts = BTreeMap::new();
+        for entry in transaction.open_table(RECORDS)?.iter()? {
+            *parts.entry(entry?.0.value().0).or_default() += 1;
+        }
+        Ok(parts)
+    });
+    stored.unwrap()
+}
+
+#[test]
+fn a_long_record_is_stored_in_parts_and_goes_as_a_whole() {
+    let medium = Arc::new(Faulty::new());
+    create(&medium);
+    let (mut journal, _) = open(Arc::clone(&medium)).unwrap();
+    give(&mut journal, &mut 0, vec![prepared(1), long(4), prepared(2)], None);
+    journal.commit().unwrap();
+    let bytes = wire::encode_stored(&long(4)).len();
+    let expected = u32::try_from(bytes.div_ceil(PART_BYTES)).unwrap();
+    assert!(expected >= 3, "{bytes} bytes");
+    assert_eq!(parts(&mut journal), BTreeMap::from([(1, 1), (2, expected), (3, 1)]));
+    drop(journal);
+    let (mut journal, records) = open(Arc::clone(&medium)).unwrap();
+    assert_eq!(records, [prepared(1), long(4), prepared(2)]);
+    give(&mut journal, &mut 3, vec![view_change(5)], None);
+    journal.commit().unwrap();
+    assert_eq!(parts(&mut journal), BTreeMap::from([(1, 1), (3, 1), (4, 1)]));
+}
+
+#[test]
+fn h4_a_record_of_which_a_part_is_missing_is_damage() {
+    for missing in 0..3 {
+        let medium = Arc::new(Faulty::new());
+        create(&medium);
+        let (mut journal, _) = open(Arc::clone(&medium)).unwrap();
+        give(&mut journal, &mut 0, vec![long(4), prepared(1)], None);
+        journal.commit().unwrap();
+        let last = parts(&mut journal)[&1] - 1;
+        // The first, one in the middle, the last.
+        let missing = [0, 1, last][missing];
+        let removed = journal.file.write(|transaction| {
+            let mut table = transaction.open_table(RECORDS)?;
+            let removed = table.remove((1, missing))?.is_some();
+            Ok(removed)
+        });
+        assert!(removed.unwrap());
+        drop(journal);
+        let error = open(medium).unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }), "part {missing}: {error}");
+    }
+}
