@@ -8,7 +8,7 @@ use pbft_core::limits::ConfigError;
 use pbft_core::replica::Record;
 use pbft_core::types::{Digest, ReplicaId, Sequence, WriteId};
 use pbft_core::wire;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::error::StorageError;
 use super::file::{Outcome, StoreFile};
@@ -17,14 +17,11 @@ use super::{Committed, Lifetime, Storage};
 
 /// What is known of the journal as a whole, by name.
 const ABOUT: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("about");
-/// Position and part to the bytes of a record. Not the core's write numbers: those begin anew with every run.
-const RECORDS: TableDefinition<'static, (u64, u32), &[u8]> = TableDefinition::new("records");
-/// The database gives a large value a power of two of pages, of which it writes all: a batch of two MiB took four, and
-/// fresh memory each time. In parts a little below a power of two it takes what it needs.
-const PART_BYTES: usize = (64 << 10) - 128;
+/// Position to record. Not the core's write numbers: those begin anew with every run.
+const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("records");
 
 /// Version of the layout of these tables.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 1;
 /// Memory for pages of the file: the journal is short and hardly ever read.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -168,7 +165,7 @@ impl Journal {
         StoreFile::create(path, medium, |transaction| {
             let mut table = transaction.open_table(RECORDS)?;
             for (position, record) in (1..).zip(records) {
-                insert(&mut table, position, &wire::encode_stored(record))?;
+                table.insert(position, wire::encode_stored(record).as_slice())?;
             }
             about.write(transaction)
         })
@@ -246,46 +243,15 @@ pub(super) fn load(
     let table = transaction.open_table(ABOUT).map_err(|error| damaged(error.into()))?;
     let about = About::read(path, &table)?;
     let table = transaction.open_table(RECORDS).map_err(|error| damaged(error.into()))?;
-    let mut stored: Vec<(u64, u32, Vec<u8>)> = Vec::new();
+    let mut records = Vec::new();
     for entry in table.iter().map_err(|error| damaged(error.into()))? {
-        let (key, bytes) = entry.map_err(|error| damaged(error.into()))?;
-        let (position, part) = key.value();
-        match stored.last_mut() {
-            Some((of, parts, whole)) if *of == position && *parts == part => {
-                whole.extend_from_slice(bytes.value());
-                *parts += 1;
-            }
-            _ if part == 0 => stored.push((position, 1, bytes.value().to_vec())),
-            _ => {
-                let what = format!("record {position}: a part before part {part} is missing");
-                return Err(StorageError::damaged(path, what));
-            }
-        }
+        let (position, bytes) = entry.map_err(|error| damaged(error.into()))?;
+        let position = position.value();
+        let record = wire::decode_stored(bytes.value())
+            .map_err(|error| StorageError::damaged(path, format!("record {position}: {error}")))?;
+        records.push((position, record));
     }
-    let decode = |(position, _, bytes): (u64, u32, Vec<u8>)| match wire::decode_stored(&bytes) {
-        Ok(record) => Ok((position, record)),
-        Err(error) => Err(StorageError::damaged(path, format!("record {position}: {error}"))),
-    };
-    let records = stored.into_iter().map(decode).collect::<Result<_, _>>()?;
     Ok((about, records))
-}
-
-type Records<'a> = Table<'a, (u64, u32), &'static [u8]>;
-
-fn insert(table: &mut Records<'_>, position: u64, bytes: &[u8]) -> Outcome<()> {
-    for (part, bytes) in (0..).zip(bytes.chunks(PART_BYTES)) {
-        table.insert((position, part), bytes)?;
-    }
-    Ok(())
-}
-
-fn remove(table: &mut Records<'_>, position: u64) -> Outcome<()> {
-    for part in 0.. {
-        if table.remove((position, part))?.is_none() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 impl Storage for Journal {
@@ -309,11 +275,11 @@ impl Storage for Journal {
             let mut table = transaction.open_table(RECORDS)?;
             for Waiting { position, bytes } in waiting {
                 if !dropped.contains(position) {
-                    insert(&mut table, *position, bytes)?;
+                    table.insert(position, bytes.as_slice())?;
                 }
             }
             for position in dropped {
-                remove(&mut table, *position)?;
+                table.remove(position)?;
             }
             Ok(())
         });
