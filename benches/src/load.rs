@@ -78,8 +78,8 @@ async fn perform(plan: &LoadPlan) -> Result<(), Failure> {
     let series = plan.series_millis.map(Duration::from_millis);
     let recorder = Recorder::new(from, until, plan.rate.is_some(), series);
     let recorder = Arc::new(Mutex::new(recorder));
-    if let Some(length) = series {
-        tokio::spawn(tell_intervals(Arc::clone(&recorder), length));
+    if series.is_some() {
+        tokio::spawn(tell_intervals(Arc::clone(&recorder)));
     }
     tokio::time::sleep_until(start.into()).await;
     let timeout = Duration::from_secs_f64(plan.timeout);
@@ -129,11 +129,13 @@ fn at_wall_time(micros: u64) -> Instant {
     Instant::now() + Duration::from_micros(micros).saturating_sub(now)
 }
 
-async fn tell_intervals(recorder: Shared, length: Duration) {
+async fn tell_intervals(recorder: Shared) {
+    let recorder = || recorder.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        tokio::time::sleep(length / 2).await;
-        let interval =
-            recorder.lock().unwrap_or_else(PoisonError::into_inner).interval(Instant::now());
+        // At its very end: what came later would be counted in it, too.
+        let Some(end) = recorder().interval_end() else { return };
+        tokio::time::sleep_until(end.into()).await;
+        let interval = recorder().interval(Instant::now());
         if let Some(interval) = interval
             && let Ok(text) = serde_json::to_string(&interval)
         {

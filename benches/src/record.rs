@@ -132,13 +132,19 @@ impl Recorder {
         self.latencies.saturating_record_n(least.max(1), count);
     }
 
+    /// When the present interval of the series ends, if it is not the last.
+    pub fn interval_end(&self) -> Option<Instant> {
+        let series = self.series.as_ref()?;
+        let end = self.from + series.length.saturating_mul(u32::try_from(series.index).ok()? + 1);
+        (end <= self.until).then_some(end)
+    }
+
     /// The interval of the series that ended with `now`, if one did.
     pub fn interval(&mut self, now: Instant) -> Option<Interval> {
-        let series = self.series.as_mut()?;
-        let end = self.from + series.length.saturating_mul(u32::try_from(series.index).ok()? + 1);
-        if now < end || end > self.until {
+        if now < self.interval_end()? {
             return None;
         }
+        let series = self.series.as_mut()?;
         let interval = Interval {
             index: series.index,
             committed: std::mem::take(&mut series.committed),
