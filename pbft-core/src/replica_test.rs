@@ -465,6 +465,9 @@ fn the_primary_stops_at_its_own_high_watermark() {
                     let commit = world.commit(sender, vote.sequence.0, vote.digest);
                     deliver(&world, &mut primary, commit);
                 }
+                let consumed = vec![(ClientId(client), RequestNumber(number))];
+                let done = Input::Executed { sequence: vote.sequence, consumed };
+                drive(&world, &mut primary, done);
             }
         }
     }
