@@ -123,7 +123,6 @@ pub enum SubmitError {
 #[derive(Clone, Debug)]
 struct InFlight {
     request: Unsigned,
-    sent_at: Instant,
     deadline: Instant,
     resend_at: Instant,
     interval: Duration,
@@ -142,12 +141,12 @@ pub struct Client {
     /// The latest view each replica reported.
     views: BTreeMap<ReplicaId, View>,
     view: View,
-    /// How long requests took of late, from their first sending.
-    usual: Duration,
+    /// Of all that have not ended.
+    in_flight_bytes: usize,
 }
 
-/// A request is sent again after at most so many resend intervals, however long others take.
-const RESEND_INTERVALS_MAX: u32 = 4;
+/// At least so many bytes of one client a cluster is expected to order in a second.
+const BYTES_PER_SECOND_MIN: u64 = 8 << 20;
 
 impl Client {
     /// A client whose first request gets the number `first`, which must be above any it used before.
@@ -176,7 +175,7 @@ impl Client {
             in_flight: BTreeMap::new(),
             views: BTreeMap::new(),
             view: View(0),
-            usual: Duration::ZERO,
+            in_flight_bytes: 0,
         })
     }
 
@@ -205,11 +204,11 @@ impl Client {
         }
         self.next = RequestNumber(number.0 + 1);
         let body = RequestBody { client: self.id, number, operations };
+        self.in_flight_bytes = self.in_flight_bytes.saturating_add(bytes_of(&body));
         let interval = self.first_interval();
         let request = Unsigned::new(body);
         let in_flight = InFlight {
             request: request.clone(),
-            sent_at: now,
             deadline,
             resend_at: now.after(interval),
             interval,
@@ -221,17 +220,14 @@ impl Client {
         Ok(number)
     }
 
-    /// Under load a request takes as long as all that is before it, and whoever asks everyone because of that makes it
-    /// longer for all. So twice the usual time is waited for, within bounds: a slow primary must not be able to
-    /// keep requests to itself (PITFALLS F1).
+    /// What is before it takes its time, and whoever asks everyone because of that makes it longer for all. Only what
+    /// this client sent counts: by how long requests took, a slow primary could have them kept from the others
+    /// (PITFALLS F1).
     fn first_interval(&self) -> Duration {
-        let least = self.limits.resend_interval;
-        self.usual.saturating_mul(2).clamp(least, self.longest_interval())
-    }
-
-    fn longest_interval(&self) -> Duration {
-        let most = self.limits.resend_interval.saturating_mul(RESEND_INTERVALS_MAX);
-        most.min(self.limits.resend_interval_max)
+        let bytes = u64::try_from(self.in_flight_bytes).unwrap_or(u64::MAX);
+        let micros = bytes.saturating_mul(1_000_000) / BYTES_PER_SECOND_MIN;
+        let interval = self.limits.resend_interval.saturating_add(Duration::from_micros(micros));
+        interval.min(self.limits.resend_interval_max)
     }
 
     /// The number the next request will get.
@@ -270,7 +266,7 @@ impl Client {
     pub fn step(&mut self, now: Instant, input: ClientInput, out: &mut Vec<ClientAction>) {
         match input {
             ClientInput::Wake => self.on_wake(now, out),
-            ClientInput::Reply { from, reply } => self.on_reply(now, from, reply, out),
+            ClientInput::Reply { from, reply } => self.on_reply(from, reply, out),
             // The request stays with those who have room; the next resend asks this one again.
             ClientInput::Busy { .. } => {}
         }
@@ -312,13 +308,7 @@ impl Client {
         }
     }
 
-    fn on_reply(
-        &mut self,
-        now: Instant,
-        from: ReplicaId,
-        reply: Reply,
-        out: &mut Vec<ClientAction>,
-    ) {
+    fn on_reply(&mut self, from: ReplicaId, reply: Reply, out: &mut Vec<ClientAction>) {
         if !self.cluster.contains(from) || reply.client != self.id {
             return;
         }
@@ -338,15 +328,12 @@ impl Client {
             request.answers.insert(from, reply.answer);
             return;
         }
-        let took = now.since(request.sent_at);
         let outcome = match reply.answer {
             Answer::Executed(outcomes) => ClientOutcome::Committed(outcomes),
             Answer::NumberUsed => ClientOutcome::Refused(RequestRefusal::NumberUsed),
             // The table has forgotten the number: whether it was executed, nobody can say any more.
             Answer::Stale => ClientOutcome::Unknown,
         };
-        // One that took for ever says no more than one that took too long.
-        self.usual = self.usual - self.usual / 8 + took.min(self.longest_interval()) / 8;
         self.end(reply.number, outcome, out);
     }
 
@@ -361,9 +348,16 @@ impl Client {
     }
 
     fn end(&mut self, number: RequestNumber, outcome: ClientOutcome, out: &mut Vec<ClientAction>) {
-        self.in_flight.remove(&number);
+        if let Some(ended) = self.in_flight.remove(&number) {
+            let bytes = bytes_of(&ended.request.body);
+            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+        }
         out.push(ClientAction::Done { number, outcome });
     }
+}
+
+fn bytes_of(body: &RequestBody) -> usize {
+    body.operations.packed_bytes()
 }
 
 #[cfg(test)]
