@@ -225,7 +225,6 @@ impl Setup {
     /// All pauses of all replicas from `since` on, with what was around a checkpoint told apart; the longest are
     /// printed if there are any that are too long.
     fn pauses(&self, since: u64) -> Pauses {
-        let empty = || Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap();
         let mut pauses =
             Pauses { around: empty(), away: empty(), held: empty(), to_stable: empty(), slots: 0 };
         for (log, stable) in self.logs.iter().zip(&self.stable) {
@@ -258,6 +257,10 @@ impl Setup {
         }
         pauses
     }
+}
+
+fn empty() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 1_000_000_000, 3).unwrap()
 }
 
 struct Pauses {
@@ -334,10 +337,10 @@ async fn run(plan: Plan) {
         long(&pauses.away)
     );
     show("write, as the client sees it", &latency);
-    let mut inside = setup.logs[1].lock().unwrap().operations.clone();
-    inside.sort_unstable();
-    let at = |of: usize| inside[inside.len() * of / 100] as f64 / 1000.0;
-    println!("  write, inside the application: p50 {:.1} us, p99 {:.1}", at(50), at(99));
+    let mut inside = empty();
+    setup.logs[1].lock().unwrap().operations.iter().for_each(|it| inside.saturating_record(*it));
+    let at = |quantile| inside.value_at_quantile(quantile) as f64 / 1000.0;
+    println!("  write, inside the application: p50 {:.1} us, p99 {:.1}", at(0.5), at(0.99));
     let journal = *setup.nodes[1].storage_metrics().borrow();
     println!(
         "  journal of a replica: {} commits, {:.2} ms each, {:.1} ms the longest",

@@ -78,9 +78,7 @@ async fn perform(plan: &LoadPlan) -> Result<(), Failure> {
     let series = plan.series_millis.map(Duration::from_millis);
     let recorder = Recorder::new(from, until, plan.rate.is_some(), series);
     let recorder = Arc::new(Mutex::new(recorder));
-    if series.is_some() {
-        tokio::spawn(tell_intervals(Arc::clone(&recorder)));
-    }
+    tokio::spawn(tell_intervals(Arc::clone(&recorder)));
     tokio::time::sleep_until(start.into()).await;
     let timeout = Duration::from_secs_f64(plan.timeout);
     let load = Load { clients, operation, timeout, recorder: Arc::clone(&recorder) };
@@ -129,6 +127,7 @@ fn at_wall_time(micros: u64) -> Instant {
     Instant::now() + Duration::from_micros(micros).saturating_sub(now)
 }
 
+/// If a series was asked for, each of its intervals.
 async fn tell_intervals(recorder: Shared) {
     let recorder = || recorder.lock().unwrap_or_else(PoisonError::into_inner);
     loop {

@@ -1,6 +1,3 @@
-use std::net::{Ipv4Addr, SocketAddr};
-
-use pbft_core::limits::Constants;
 use pbft_core::message::{Answer, Outcome, ReplicaMessage, Reply};
 use pbft_core::types::{ClientId, Digest, RequestNumber, View};
 use pbft_core::wire;
@@ -9,32 +6,14 @@ use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use super::*;
-use crate::{ReplicaEntry, Timeouts};
+use crate::testing::{deployment, keys};
 
-const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Far more than anything below takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn keys(kind: u8, index: u8) -> NodeKeys {
-    NodeKeys::from_seeds([kind + index; 32], [kind + index + 100; 32])
-}
-
-fn deployment() -> (Deployment, Vec<ReplicaSockets>) {
-    let sockets: Vec<_> = (0..4).map(|_| ReplicaSockets::bind(ANY, ANY).unwrap()).collect();
-    let replicas = (0..).zip(&sockets).map(|(index, sockets)| ReplicaEntry {
-        keys: keys(1, index).public(),
-        peer_address: sockets.peer_address(),
-        client_address: sockets.client_address(),
-    });
-    let (replicas, clients) = (replicas.collect(), vec![keys(50, 0).public()]);
-    let (constants, timeouts) = (Constants::default(), Timeouts::default());
-    let deployment = Deployment::new("client", replicas, clients, constants, timeouts, false);
-    (deployment.unwrap(), sockets)
-}
-
 fn connect(deployment: &Deployment) -> Client {
     let numbers = Numbers::from_clock();
-    Client::connect(ClientConfig::new(deployment.clone(), keys(50, 0), numbers)).unwrap()
+    Client::connect(ClientConfig::new(deployment.clone(), keys(2, 0), numbers)).unwrap()
 }
 
 /// Replica 0 of a cluster without others, on a thread of its own: tells its client what costs it more to read than
@@ -74,7 +53,7 @@ fn flood(deployment: &Deployment, sockets: ReplicaSockets) -> oneshot::Sender<()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f3_a_replica_that_floods_its_client_puts_off_neither_submits_nor_deadlines() {
-    let (deployment, mut sockets) = deployment();
+    let (deployment, mut sockets) = deployment("client");
     let client = connect(&deployment);
     let stop = flood(&deployment, sockets.remove(0));
     for _ in 0..5 {
@@ -86,7 +65,7 @@ async fn f3_a_replica_that_floods_its_client_puts_off_neither_submits_nor_deadli
 
 #[tokio::test]
 async fn a_wait_of_any_length_is_no_panic() {
-    let (deployment, _sockets) = deployment();
+    let (deployment, _sockets) = deployment("client");
     let client = connect(&deployment);
     let forever = client.submit(&b"op"[..], Duration::MAX);
     assert!(timeout(Duration::from_millis(50), forever).await.is_err());

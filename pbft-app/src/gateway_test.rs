@@ -1,7 +1,4 @@
-use std::net::Ipv4Addr;
-
 use pbft_core::application::Context;
-use pbft_core::limits::Constants;
 use pbft_core::message::{Outcome, Refusal};
 use pbft_core::wire::Blob;
 use pbft_net::{MemberAddress, ReplicaSockets, UserNetworkConfig};
@@ -11,11 +8,9 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::client::{Completed, Refused};
-use crate::{
-    Node, NodeConfig, NodeKeys, Numbers, ReplicaEntry, Service, Store, Timeouts, Typed, UserKey,
-};
+use crate::testing::{ANY, deployment, keys};
+use crate::{Node, NodeConfig, Numbers, Service, Store, Typed, UserKey};
 
-const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Far more than anything below takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,14 +25,6 @@ impl Service for Count {
         self.0 += 1;
         Ok((command, self.0))
     }
-}
-
-fn keys(kind: u8, index: u8) -> NodeKeys {
-    let mut signing = [kind; 32];
-    signing[1] = index;
-    let mut tls = signing;
-    tls[0] += 100;
-    NodeKeys::from_seeds(signing, tls)
 }
 
 fn user_key(index: u8) -> UserKey {
@@ -56,16 +43,8 @@ struct World {
 impl World {
     /// A cluster that answers nobody: what is submitted stays under way.
     fn silent() -> Self {
-        let sockets: Vec<_> = (0..4).map(|_| ReplicaSockets::bind(ANY, ANY).unwrap()).collect();
-        let replicas = (0..).zip(&sockets).map(|(index, sockets)| ReplicaEntry {
-            keys: keys(1, index).public(),
-            peer_address: sockets.peer_address(),
-            client_address: sockets.client_address(),
-        });
-        let (replicas, clients) = (replicas.collect(), vec![keys(2, 0).public()]);
-        let (constants, timeouts) = (Constants::default(), Timeouts::default());
-        let deployment = Deployment::new("gateway", replicas, clients, constants, timeouts, false);
-        World { deployment: deployment.unwrap(), sockets, nodes: Vec::new() }
+        let (deployment, sockets) = deployment("gateway");
+        World { deployment, sockets, nodes: Vec::new() }
     }
 
     async fn start() -> Self {

@@ -57,6 +57,8 @@ mod shelf;
 mod start;
 pub mod storage;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use application::{Application, Context, Pages, Refusal, Service, Typed};
 pub use client::{Client, ClientConfig, Completed, Refused, Submit, Submitted, TypedClient};

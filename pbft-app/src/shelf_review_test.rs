@@ -7,33 +7,23 @@ use pbft_core::transfer::{Ask, What};
 
 use super::*;
 use crate::storage::FIRST_VERSION;
+use crate::testing::Random;
 
 /// The checkpoint interval.
 const INTERVAL: u64 = 4;
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 /// What the slots do to the pages: always the same, as long as the history is.
 fn execute(pages: &mut Pages, slot: u64, history: u64) {
     let mut random = Random((slot * 31 + history * 7001 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let few = [1, 1, 3, 30][usize::try_from(random.below(4)).unwrap()];
+    let few = [1, 1, 3, 30][random.index(4)];
     for _ in 0..random.below(few + 1) {
-        let length = [0, 30, 3000, 20_000][usize::try_from(random.below(4)).unwrap()];
+        let length = [0, 30, 3000, 20_000][random.index(4)];
         let byte = u8::try_from(random.below(250)).unwrap();
-        let number = usize::try_from(random.below(50)).unwrap();
+        let number = random.index(50);
         pages.write(number, Bytes::from(vec![byte; length])).unwrap();
     }
     if random.below(8) == 0 {
-        pages.truncate(usize::try_from(random.below(50)).unwrap());
+        pages.truncate(random.index(50));
     }
 }
 
@@ -203,9 +193,7 @@ fn lives(seeds: std::ops::Range<u64>) {
                     }
                 }
                 5 => {
-                    life.rig
-                        .medium
-                        .set_room(Some(usize::try_from(life.random.below(60_000)).unwrap()));
+                    life.rig.medium.set_room(Some(life.random.index(60_000)));
                     life.full = true;
                 }
                 6 if !life.installing => life.install(),

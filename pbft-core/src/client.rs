@@ -141,8 +141,6 @@ pub struct Client {
     /// The latest view each replica reported.
     views: BTreeMap<ReplicaId, View>,
     view: View,
-    /// Of all that have not ended.
-    in_flight_bytes: usize,
 }
 
 /// At least so many bytes of one client a cluster is expected to order in a second.
@@ -175,7 +173,6 @@ impl Client {
             in_flight: BTreeMap::new(),
             views: BTreeMap::new(),
             view: View(0),
-            in_flight_bytes: 0,
         })
     }
 
@@ -204,8 +201,7 @@ impl Client {
         }
         self.next = RequestNumber(number.0 + 1);
         let body = RequestBody { client: self.id, number, operations };
-        self.in_flight_bytes = self.in_flight_bytes.saturating_add(bytes_of(&body));
-        let interval = self.first_interval();
+        let interval = self.first_interval(&body);
         let request = Unsigned::new(body);
         let in_flight = InFlight {
             request: request.clone(),
@@ -223,8 +219,10 @@ impl Client {
     /// What is before it takes its time, and whoever asks everyone because of that makes it longer for all. Only what
     /// this client sent counts: by how long requests took, a slow primary could have them kept from the others
     /// (PITFALLS F1).
-    fn first_interval(&self) -> Duration {
-        let bytes = u64::try_from(self.in_flight_bytes).unwrap_or(u64::MAX);
+    fn first_interval(&self, next: &RequestBody) -> Duration {
+        let before = self.requests().map(Unsigned::body);
+        let bytes: usize = before.chain([next]).map(|it| it.operations.packed_bytes()).sum();
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let micros = bytes.saturating_mul(1_000_000) / BYTES_PER_SECOND_MIN;
         let interval = self.limits.resend_interval.saturating_add(Duration::from_micros(micros));
         interval.min(self.limits.resend_interval_max)
@@ -348,16 +346,9 @@ impl Client {
     }
 
     fn end(&mut self, number: RequestNumber, outcome: ClientOutcome, out: &mut Vec<ClientAction>) {
-        if let Some(ended) = self.in_flight.remove(&number) {
-            let bytes = bytes_of(&ended.request.body);
-            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
-        }
+        self.in_flight.remove(&number);
         out.push(ClientAction::Done { number, outcome });
     }
-}
-
-fn bytes_of(body: &RequestBody) -> usize {
-    body.operations.packed_bytes()
 }
 
 #[cfg(test)]

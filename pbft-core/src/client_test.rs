@@ -155,44 +155,35 @@ fn requests_beyond_a_bound_are_refused_before_anything_is_sent() {
     assert_eq!((out.len(), client.next_number()), (0, RequestNumber(10)));
 }
 
+/// Submits that many KiB and says after how many milliseconds they would be sent again.
+fn wait_of(client: &mut Client, kib: usize, out: &mut Vec<ClientAction>) -> u128 {
+    let operations = vec![vec![7; 16 << 10]; kib / 16];
+    client.submit(START, Operations::new(operations).unwrap(), LATER, out).unwrap();
+    client.in_flight.last_key_value().unwrap().1.resend_at.since(START).as_millis()
+}
+
 /// PITFALLS F1: else a loaded cluster is asked everything four times more; but how long requests take, which a slow
 /// primary decides, changes nothing.
 #[test]
 fn f1_a_request_is_sent_again_later_the_more_of_its_client_is_before_it_and_for_nothing_else() {
     let world = World::new(4);
     let (mut client, mut out) = (client(&world), Vec::new());
-    let mut numbers = Vec::new();
-    let mut waits = Vec::new();
-    for bytes in [1, 1, 64, 64] {
-        let operation = vec![7; bytes];
-        let operations = Operations::new([&operation[..]]).unwrap();
-        // As if each were 16 KiB long.
-        client.in_flight_bytes += bytes << 14;
-        numbers.push(client.submit(START, operations, LATER, &mut out).unwrap());
-        let newest = client.in_flight.last_key_value().unwrap().1;
-        waits.push(newest.resend_at.since(START).as_millis());
-    }
+    let waits = [16, 16, 1024, 1024].map(|kib| wait_of(&mut client, kib, &mut out));
     assert_eq!(waits, [301, 303, 428, 553]);
-    client.in_flight_bytes = client.in_flight.values().map(|it| bytes_of(&it.request.body)).sum();
+    let bodies: Vec<RequestBody> = client.requests().map(|it| it.body().clone()).collect();
     out.clear();
     let mut at = START;
-    for number in numbers {
+    for body in bodies {
         at = at.after(Duration::from_secs(7));
-        let body = client.in_flight[&number].request.body.clone();
         for from in [0, 1] {
             let reply = answer(&body, "done", 0);
             client.step(at, ClientInput::Reply { from: ReplicaId(from), reply }, &mut out);
         }
     }
-    assert_eq!((out.len(), client.in_flight_bytes), (4, 0));
-    client.in_flight_bytes = 1 << 40;
-    submit(&mut client, &mut out);
-    assert_eq!(
-        client.deadline(),
-        Some(START.after(Duration::from_secs(5))),
-        "the longest interval"
-    );
-    client.in_flight_bytes = 0;
+    assert_eq!((out.len(), client.unresolved()), (4, 0));
     submit(&mut client, &mut out);
     assert_eq!(client.deadline(), Some(START.after(Duration::from_micros(300_000))));
+    client.limits.resend_interval_max = Duration::from_millis(500);
+    let waits = [1024, 1024, 1024].map(|kib| wait_of(&mut client, kib, &mut out));
+    assert_eq!(waits, [425, 500, 500], "the longest interval");
 }

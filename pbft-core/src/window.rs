@@ -180,7 +180,7 @@ impl Slot {
         }
     }
 
-    /// The own signed vote of a kind, as it was said, for saying it again.
+    /// A signed vote of a kind, as `sender` said it, for passing it on.
     pub fn vote_of(&self, sender: ReplicaId, commit: bool) -> Option<Signed> {
         let votes = if commit { &self.commits } else { &self.prepares };
         let (vote, signature) = votes.of(sender)?;

@@ -154,9 +154,9 @@ pub struct Simulation {
     pub(crate) healed: Option<Healed>,
     /// How the first recovery went; there is another after the loss of power at the end.
     recovery: Option<(Option<u64>, u64)>,
-    /// Everything was done and power went once more: whom that concerned, and what they had executed.
     /// The last slot that any honest replica has executed so far.
     furthest: Sequence,
+    /// Everything was done and power went once more: whom that concerned, and what they had executed.
     pub(crate) reached: Option<Sequence>,
     points: Option<Points>,
 }

@@ -2,18 +2,19 @@
 
 use super::super::FIRST_VERSION;
 use super::*;
+use crate::testing::Random;
 
 /// Pages of up to 60 KB: a checkpoint is several bundles and several portions.
 fn change(pages: &mut [Pages; 2], random: &mut Random) {
     for pages in pages {
-        for _ in 0..random.below(40) {
-            let number = random.below(40);
-            let length = [0, 40, 9000, 60_000][random.below(4)];
-            let byte = u8::try_from(random.below(250)).unwrap();
+        for _ in 0..random.index(40) {
+            let number = random.index(40);
+            let length = [0, 40, 9000, 60_000][random.index(4)];
+            let byte = u8::try_from(random.index(250)).unwrap();
             pages.write(number, Bytes::from(vec![byte; length])).unwrap();
         }
-        if random.below(5) == 0 {
-            pages.truncate(random.below(40));
+        if random.index(5) == 0 {
+            pages.truncate(random.index(40));
         }
     }
 }
@@ -55,14 +56,14 @@ impl Life {
     /// A checkpoint as the shelf stores it; which are kept after it.
     fn checkpoint(&mut self, sequence: u64, random: &mut Random) -> Result<(), StorageError> {
         change(&mut self.state.pages, random);
-        if random.below(3) == 0 {
+        if random.index(3) == 0 {
             self.state.freeze(sequence - 5);
             change(&mut self.state.pages, random);
         }
         self.state.freeze(sequence);
         let mut kept = self.kept.clone();
-        while kept.len() > 1 + random.below(3) {
-            kept.remove(random.below(kept.len()));
+        while kept.len() > 1 + random.index(3) {
+            kept.remove(random.index(kept.len()));
         }
         kept.push(self.state.snapshot.clone());
         let wanted = kept.iter().map(|it| it.sequence).collect();
@@ -105,16 +106,16 @@ impl Life {
 
 /// Begins on what a power cut left, with more power cuts while it begins.
 fn after_cut(mut medium: Arc<Faulty>, random: &mut Random) -> Life {
-    for _ in 0..random.below(3) {
-        medium.crash_at(u64::try_from(random.below(30)).unwrap());
+    for _ in 0..random.index(3) {
+        medium.crash_at(u64::try_from(random.index(30)).unwrap());
         if let Ok(life) = Life::begin(Arc::clone(&medium), random) {
             life.snapshots.guard().abandon();
         }
-        let seed = u64::try_from(random.below(1000)).unwrap();
+        let seed = u64::try_from(random.index(1000)).unwrap();
         medium = Arc::new(Faulty::with(&medium.after_power_cut(seed)));
     }
-    if random.below(3) == 0 {
-        medium.set_room(Some(random.below(3_000_000)));
+    if random.index(3) == 0 {
+        medium.set_room(Some(random.index(3_000_000)));
     }
     let life = match Life::begin(Arc::clone(&medium), random) {
         Err(StorageError::Full { .. }) => {
@@ -134,31 +135,31 @@ fn lives(seeds: std::ops::Range<u64>) {
         let mut life = Life::begin(empty(), &mut random).unwrap();
         for step in 1..30 {
             let before = digests(&life.kept);
-            match random.below(4) {
+            match random.index(4) {
                 0 => {
                     let first = life.medium.steps();
-                    life.medium.crash_at(first + u64::try_from(random.below(40)).unwrap());
+                    life.medium.crash_at(first + u64::try_from(random.index(40)).unwrap());
                 }
-                1 => life.medium.set_room(Some(random.below(2_000_000))),
+                1 => life.medium.set_room(Some(random.index(2_000_000))),
                 _ => {}
             }
-            let back = random.below(6) == 0 && !life.kept.is_empty();
+            let back = random.index(6) == 0 && !life.kept.is_empty();
             let outcome = match back {
                 true => {
-                    let to = random.below(life.kept.len());
+                    let to = random.index(life.kept.len());
                     life.back(to)
                 }
                 false => life.checkpoint(step * 10, &mut random),
             };
             life.medium.set_room(None);
-            let restarts = random.below(5) == 0;
+            let restarts = random.index(5) == 0;
             match outcome {
                 Err(_) => cuts += 1,
                 Ok(()) if restarts => {}
                 Ok(()) => continue,
             }
             life.snapshots.guard().abandon();
-            let seed_of_cut = u64::try_from(random.below(1000)).unwrap();
+            let seed_of_cut = u64::try_from(random.index(1000)).unwrap();
             let medium = Arc::new(Faulty::with(&life.medium.after_power_cut(seed_of_cut)));
             let next = after_cut(medium, &mut random);
             let found = digests(&next.kept);

@@ -5,6 +5,7 @@ use pbft_core::types::PublicKey;
 
 use super::super::faulty::Faulty;
 use super::*;
+use crate::testing::Random;
 
 fn cluster() -> Cluster {
     let config = ClusterConfig {
@@ -25,7 +26,7 @@ fn path() -> &'static Path {
 fn open(medium: &Arc<Faulty>) -> Result<(Snapshots, Loaded), StorageError> {
     let medium = Arc::clone(medium) as Arc<dyn Medium>;
     let (mut snapshots, loaded) = Snapshots::open(path(), medium, &cluster())?;
-    snapshots.ledger.slack_bytes = 0;
+    snapshots.reclaim_all();
     Ok((snapshots, loaded))
 }
 
@@ -33,17 +34,6 @@ fn empty() -> Arc<Faulty> {
     let medium = Arc::new(Faulty::new());
     Snapshots::create(path(), Arc::clone(&medium) as Arc<dyn Medium>).unwrap();
     medium
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
-    }
 }
 
 /// A state that changes: pages written, emptied, cut off and added.
@@ -64,14 +54,14 @@ impl State {
 
     fn change(&mut self, random: &mut Random) {
         for pages in &mut self.pages {
-            for _ in 0..random.below(4) {
-                let number = random.below(20);
-                let length = random.below(3) * 40;
-                let byte = u8::try_from(random.below(250)).unwrap();
+            for _ in 0..random.index(4) {
+                let number = random.index(20);
+                let length = random.index(3) * 40;
+                let byte = u8::try_from(random.index(250)).unwrap();
                 pages.write(number, Bytes::from(vec![byte; length])).unwrap();
             }
-            if random.below(5) == 0 {
-                pages.truncate(random.below(20));
+            if random.index(5) == 0 {
+                pages.truncate(random.index(20));
             }
         }
     }
@@ -120,29 +110,29 @@ fn kept_snapshots_come_back_as_they_were_and_nothing_else_stays() {
         let mut kept: Vec<Snapshot> = Vec::new();
         for step in 1..40 {
             state.change(&mut random);
-            if random.below(3) == 0 {
+            if random.index(3) == 0 {
                 // A report between two checkpoints: what it takes in belongs to the next one too.
                 state.freeze(step * 10 - 5);
                 state.change(&mut random);
             }
             state.freeze(step * 10);
-            while kept.len() > 1 + random.below(3) {
-                kept.remove(random.below(kept.len()));
+            while kept.len() > 1 + random.index(3) {
+                kept.remove(random.index(kept.len()));
             }
             kept.push(state.snapshot.clone());
             let wanted = kept.iter().map(|it| it.sequence).collect();
             let digest = state.snapshot.digest(&cluster);
             let changed = std::mem::take(&mut state.changed);
             snapshots.add(&state.snapshot, digest, &changed, &wanted).unwrap();
-            if random.below(6) == 0 {
+            if random.index(6) == 0 {
                 // Back to an earlier one, as after a transfer, and on from there.
-                let back = random.below(kept.len());
+                let back = random.index(kept.len());
                 kept.truncate(back + 1);
                 snapshots.rewind(Some(kept[back].sequence)).unwrap();
                 state.snapshot = kept[back].clone();
                 state.pages = TREES.map(|tree| kept[back].tree(tree).to_pages());
             }
-            if random.below(4) == 0 {
+            if random.index(4) == 0 {
                 drop(snapshots);
                 let (opened, loaded) = open(&medium).unwrap();
                 snapshots = opened;
@@ -188,7 +178,7 @@ fn what_a_checkpoint_writes_follows_what_changed_and_the_file_stays_bounded() {
     let mut most = 0;
     for step in 1..200_u64 {
         for _ in 0..40 {
-            let number = random.below(100) * 20;
+            let number = random.index(100) * 20;
             let bytes = step.to_le_bytes().repeat(125);
             state.pages[1].write(number, Bytes::from(bytes)).unwrap();
         }
@@ -333,7 +323,7 @@ fn h7_a_checkpoint_that_finds_no_room_is_written_later() {
         let changed = std::mem::take(&mut state.changed);
         let kept = [step * 10, step * 10 - 10].map(Sequence).into();
         let digest = state.snapshot.digest(&cluster);
-        medium.set_room(Some(random.below(40_000)));
+        medium.set_room(Some(random.index(40_000)));
         match snapshots.add(&state.snapshot, digest, &changed, &kept) {
             Ok(()) => {}
             Err(StorageError::Full { .. }) => {

@@ -21,6 +21,20 @@ struct Numbers {
     consumed: Vec<u64>,
 }
 
+impl Numbers {
+    fn is_set(&self, number: u64, window: u64) -> bool {
+        let (word, bit) = place(number, window);
+        self.consumed.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    fn set(&mut self, number: u64, window: u64, consumed: bool) {
+        let (word, bit) = place(number, window);
+        if let Some(word) = self.consumed.get_mut(word) {
+            *word = if consumed { *word | bit } else { *word & !bit };
+        }
+    }
+}
+
 impl Mirror {
     pub(crate) fn new(window: u64) -> Self {
         Mirror { window, clients: BTreeMap::new() }
@@ -29,12 +43,8 @@ impl Mirror {
     /// Whether executing a request with this number would change nothing: consumed, or stale.
     pub(crate) fn is_consumed(&self, client: ClientId, number: RequestNumber) -> bool {
         self.clients.get(&client).is_some_and(|numbers| {
-            if number > numbers.top {
-                return false;
-            }
-            let (word, bit) = place(number.0, self.window);
-            number.0.saturating_add(self.window) <= numbers.top.0
-                || numbers.consumed.get(word).is_some_and(|word| word & bit != 0)
+            let stale = number.0.saturating_add(self.window) <= numbers.top.0;
+            stale || number <= numbers.top && numbers.is_set(number.0, self.window)
         })
     }
 
@@ -50,16 +60,10 @@ impl Mirror {
         // The places between stood for numbers that are stale now.
         let first = numbers.top.0.saturating_add(1).max(number.0.saturating_sub(window));
         for new in first..number.0 {
-            let (word, bit) = place(new, window);
-            if let Some(word) = numbers.consumed.get_mut(word) {
-                *word &= !bit;
-            }
+            numbers.set(new, window, false);
         }
         numbers.top = numbers.top.max(number);
-        let (word, bit) = place(number.0, window);
-        if let Some(word) = numbers.consumed.get_mut(word) {
-            *word |= bit;
-        }
+        numbers.set(number.0, window, true);
     }
 }
 

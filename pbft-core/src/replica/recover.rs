@@ -232,3 +232,7 @@ fn raise(proven: &mut Option<StableProof>, proof: Option<StableProof>) {
         *proven = Some(proof);
     }
 }
+
+#[cfg(test)]
+#[path = "recover_test.rs"]
+mod tests;

@@ -6,7 +6,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-use super::{Action, Outbox, Reason, Replica, ReplicaId, Sequence, Signed, Statement, To, Verdict};
+use super::{Action, Outbox, Reason, Replica, ReplicaId, Sequence, Statement, To, Verdict};
 use crate::message::{Held, Message, ReplicaSet, Status};
 use crate::types::{Instant, Time};
 
@@ -215,13 +215,12 @@ impl Replica {
         }
         // Whoever said them and was started again abstains and says none a second time: the certificate may be all
         // that is left of its Prepares.
-        let prepared = slot.prepared.as_ref().filter(|it| it.vote.view == self.views.active);
-        let held =
-            prepared.into_iter().flat_map(|it| it.prepares.iter().map(move |vote| (it, vote)));
-        for (certificate, (sender, signature)) in held {
-            if sender != self.id && !theirs.prepares.contains(sender) {
-                let statement = Statement::Prepare(certificate.vote);
-                let signed = Signed { sender, statement, signature: *signature };
+        let certificate = slot.prepared_in(self.views.active);
+        for (sender, _) in certificate.into_iter().flat_map(|it| it.prepares.iter()) {
+            if sender != self.id
+                && !theirs.prepares.contains(sender)
+                && let Some(signed) = slot.vote_of(sender, false)
+            {
                 relay(peer, Message::Statement(signed), out);
             }
         }
