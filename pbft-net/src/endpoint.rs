@@ -3,11 +3,12 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
+use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::udp::UdpSocketState;
 use quinn::{
-    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig,
-    TokioRuntime, TransportConfig, ValidationTokenConfig, VarInt,
+    AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    ServerConfig, TokioRuntime, TransportConfig, ValidationTokenConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 
@@ -20,6 +21,13 @@ const INCOMING_BUFFER_BYTES: u64 = 64 * 1024;
 const INCOMING_BUFFER_BYTES_ALL: u64 = 4 * 1024 * 1024;
 /// Asked of the system for each socket: bursts that overflow it look like congestion.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// A path that carries no such datagrams is found out by probing; one that does, such as Ethernet with jumbo
+/// frames, costs half the processor time per byte. Ten of them, which quinn hands over at once, must fit the
+/// 65,507 bytes that the kernel takes: more is refused, and counts as lost.
+const DATAGRAM_BYTES_MAX: u16 = 6500;
+/// Ten datagrams, as RFC 9002 (7.2) has it for a path of the usual size. With less, a probe for a larger datagram fills
+/// the window, and quinn holds back even the frame that says why a connection is closed.
+const INITIAL_WINDOW_BYTES: u64 = 10 * DATAGRAM_BYTES_MAX as u64;
 /// So many replies to a client may be acknowledged together, if nothing goes the other way before 25 ms are over:
 /// they cost no datagram of their own to be acknowledged. Measured: 9 % less processor time for clients that wait for
 /// each operation. Between replicas it saves less and costs a tenth of latency.
@@ -69,12 +77,15 @@ pub(crate) fn dialling(socket: UdpSocket, address: SocketAddr) -> Result<Endpoin
 }
 
 fn start(
-    config: EndpointConfig,
+    mut config: EndpointConfig,
     server: Option<ServerConfig>,
     socket: UdpSocket,
     address: SocketAddr,
 ) -> Result<Endpoint, NetError> {
     let failed = |source| NetError::Socket { address, source };
+    config.max_udp_payload_size(DATAGRAM_BYTES_MAX).map_err(|_| NetError::InvalidLimits {
+        relation: "datagrams must have 1200 to 65527 bytes",
+    })?;
     enlarge_buffers(&socket, address);
     Endpoint::new(config, server, socket, Arc::new(TokioRuntime)).map_err(failed)
 }
@@ -115,8 +126,14 @@ pub(crate) fn transport(limits: &NetLimits, port: Port) -> Result<Arc<TransportC
     };
     let idle = IdleTimeout::try_from(limits.idle_timeout)
         .map_err(|_| NetError::InvalidLimits { relation: "idle_timeout must be at most a day" })?;
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(DATAGRAM_BYTES_MAX);
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW_BYTES);
     let mut config = TransportConfig::default();
     config
+        .congestion_controller_factory(Arc::new(congestion))
+        .mtu_discovery_config(Some(discovery))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
         .max_concurrent_uni_streams(VarInt::from_u32(STREAMS))
         .datagram_receive_buffer_size(None)

@@ -76,6 +76,23 @@ async fn a_length_prefix_above_the_limit_closes_and_penalizes() {
     assert_eq!(raw.close_code().await, code(CloseCode::Penalized));
 }
 
+/// Probes for larger and larger datagrams are under way while a connection is young, and must leave room for the frame
+/// that closes it; else the other end hears nothing, and of a reset when it asks.
+#[tokio::test]
+async fn the_reason_of_a_close_arrives_while_the_path_is_probed() {
+    for age in 0..30 {
+        let mut cluster = Cluster::new(2);
+        let r0 = cluster.start(0);
+        let (raw, mut stream) = Raw::up(&cluster).await;
+        for _ in 0..age {
+            stream.write_all(&framed(b"older")).await.unwrap();
+            frames(&r0, replica(1), 1).await;
+        }
+        stream.write_all(&u32::MAX.to_le_bytes()).await.unwrap();
+        assert_eq!(raw.close_code().await, code(CloseCode::BadFrame));
+    }
+}
+
 #[tokio::test]
 async fn an_empty_frame_closes() {
     let mut cluster = Cluster::new(2);
