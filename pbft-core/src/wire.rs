@@ -5,14 +5,13 @@
 //! Lengths that a peer sends are compared with the bytes at hand before anything is allocated
 //! (PITFALLS I8, I9); `docs/wire.md` draws the layout, golden bytes in the tests pin it.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use bincode::de::read::Reader;
 use bincode::de::{Decode, Decoder};
-use bincode::enc::write::Writer;
-use bincode::enc::{Encode, Encoder};
+use bincode::enc::write::{SizeWriter, Writer};
+use bincode::enc::{Encode, Encoder, EncoderImpl};
 use bincode::error::{DecodeError, EncodeError};
 use bytes::Bytes;
 
@@ -49,9 +48,9 @@ pub enum WireError {
 
 /// Encodes `value` as a frame, wire version first.
 pub fn encode<T: Encode>(value: &T) -> Bytes {
-    // A vote fits without growing.
-    let mut frame = Vec::with_capacity(256);
-    frame.extend_from_slice(&VERSION.to_le_bytes());
+    let version = VERSION.to_le_bytes();
+    let mut frame = Vec::with_capacity(version.len() + bytes_of(value));
+    frame.extend_from_slice(&version);
     append(&mut frame, value);
     Bytes::from(frame)
 }
@@ -95,9 +94,16 @@ pub enum StoredError {
 
 /// Encodes `value` for the replica's own store, its version first.
 pub fn encode_stored<T: Encode>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![STORED_VERSION];
-    append(&mut bytes, value);
+    let mut bytes = Vec::new();
+    encode_stored_to(&mut bytes, value);
     bytes
+}
+
+/// The same in memory that is there already, in place of what it holds.
+pub fn encode_stored_to<T: Encode>(bytes: &mut Vec<u8>, value: &T) {
+    bytes.clear();
+    bytes.push(STORED_VERSION);
+    append(bytes, value);
 }
 
 /// Decodes what [`encode_stored`] wrote: right version, nothing missing, nothing left over.
@@ -134,6 +140,14 @@ impl Writer for Appender<'_> {
         self.0.extend_from_slice(bytes);
         Ok(())
     }
+}
+
+/// How many bytes `value` takes.
+fn bytes_of<T: Encode>(value: &T) -> usize {
+    let mut encoder = EncoderImpl::new(SizeWriter::default(), CONFIG);
+    let outcome = value.encode(&mut encoder);
+    debug_assert!(outcome.is_ok(), "encoding failed: {outcome:?}");
+    encoder.into_writer().bytes_written
 }
 
 fn append<T: Encode>(bytes: &mut Vec<u8>, value: &T) {

@@ -8,6 +8,8 @@ pub(crate) const PREFIX_BYTES: usize = 4;
 /// Memory set aside for a frame before any of it has arrived. A prefix may promise megabytes; the
 /// buffer then grows with what is really sent.
 const CAPACITY_FIRST: usize = 64 * 1024;
+/// At most so many times what has arrived is set aside: what has arrived is copied at each growth.
+const GROWTH: usize = 4;
 
 /// Why a byte stream is not a stream of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,10 @@ impl FrameDecoder {
         *input = rest;
         // Copied, never sliced: a slice would keep the whole received datagram batch, up to 64 KiB,
         // alive for as long as the consumer keeps one small vote.
+        if self.body.capacity() - self.body.len() < part.len() {
+            let room = (self.body.len() * (GROWTH - 1)).max(part.len());
+            self.body.reserve_exact(room.min(self.missing));
+        }
         self.body.extend_from_slice(part);
         self.missing -= part.len();
         if self.missing > 0 {

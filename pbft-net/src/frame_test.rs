@@ -35,6 +35,22 @@ fn a_promise_within_the_limit_allocates_little_until_it_is_kept() {
     let mut input = &[&(1_u32 << 29).to_le_bytes()[..], b"x"].concat()[..];
     assert_eq!(decoder.next(&mut input), Ok(None));
     assert!(decoder.is_partial() && decoder.body.capacity() <= CAPACITY_FIRST);
+    for size in [1, 1000, 60_000, 200_000, 3, 1_000_000, 5] {
+        assert_eq!(decoder.next(&mut &vec![7; size][..]), Ok(None));
+        let (room, arrived) = (decoder.body.capacity(), decoder.body.len());
+        assert!(room <= CAPACITY_FIRST.max(GROWTH * arrived), "{room} for {arrived}");
+    }
+}
+
+#[test]
+fn a_long_frame_ends_up_in_as_much_memory_as_it_needs() {
+    let mut decoder = FrameDecoder::new(1 << 30);
+    let stream = encoded(&[&[7; 500_000]]);
+    for mut piece in stream.chunks(6500) {
+        let frame = decoder.next(&mut piece).unwrap();
+        assert_eq!(frame.is_some(), !decoder.is_partial());
+        assert!(decoder.body.capacity() <= 500_000);
+    }
 }
 
 #[test]

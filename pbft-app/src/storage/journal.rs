@@ -130,13 +130,6 @@ impl Index {
     }
 }
 
-/// A record on its way.
-#[derive(Debug)]
-struct Waiting {
-    position: u64,
-    bytes: Vec<u8>,
-}
-
 /// A journal on a disk, open and locked for as long as this lives.
 #[derive(Debug)]
 pub struct Journal {
@@ -145,10 +138,12 @@ pub struct Journal {
     index: Index,
     next: u64,
     /// Appended and not committed: kept until a commit succeeds, which may be a later one if the disk is full.
-    waiting: Vec<Waiting>,
+    waiting: BTreeMap<u64, Record>,
     /// Superseded by what waits; removed in the transaction that makes that durable, never sooner.
     dropped: BTreeSet<u64>,
     last: WriteId,
+    /// Where one record after the other is encoded: as large as the longest so far.
+    encoded: Vec<u8>,
 }
 
 impl Journal {
@@ -193,8 +188,8 @@ impl Journal {
             index.note(position, Lifetime::of(&record), &mut dropped);
             records.push(record);
         }
-        let (waiting, last) = (Vec::new(), WriteId(0));
-        Ok((Journal { file, about, index, next, waiting, dropped, last }, records))
+        let (waiting, last, encoded) = (BTreeMap::new(), WriteId(0), Vec::new());
+        Ok((Journal { file, about, index, next, waiting, dropped, last, encoded }, records))
     }
 
     /// Reads a journal and changes nothing in it: what opening would repair is repaired in memory.
@@ -259,40 +254,42 @@ impl Storage for Journal {
         let position = self.next;
         self.next = self.next.saturating_add(1);
         self.index.note(position, Lifetime::of(&record), &mut self.dropped);
-        self.waiting.push(Waiting { position, bytes: wire::encode_stored(&record) });
+        self.waiting.insert(position, record);
         self.last = id;
     }
 
     fn commit(&mut self) -> Result<Committed, StorageError> {
-        let mut committed = Committed { last: self.last, records: 0, bytes: 0 };
-        if self.waiting.is_empty() {
-            return Ok(committed);
+        let (last, records) = (self.last, self.waiting.len());
+        if records == 0 {
+            return Ok(Committed { last, records, bytes: 0 });
         }
-        let (waiting, dropped) = (&self.waiting, &self.dropped);
+        let Journal { file, waiting, dropped, encoded, .. } = self;
         // Everything goes to the place it has been given: written again after a failure of which it is not
         // known how far it came, it is there once.
-        let outcome = self.file.write(|transaction| {
-            let mut table = transaction.open_table(RECORDS)?;
-            for Waiting { position, bytes } in waiting {
-                if !dropped.contains(position) {
-                    table.insert(position, bytes.as_slice())?;
-                }
+        let outcome = file.write(|transaction| {
+            let (mut table, mut bytes) = (transaction.open_table(RECORDS)?, 0);
+            for (position, record) in waiting.iter().filter(|(it, _)| !dropped.contains(it)) {
+                wire::encode_stored_to(encoded, record);
+                table.insert(position, encoded.as_slice())?;
+                bytes += encoded.len();
             }
-            for position in dropped {
+            for position in dropped.iter() {
                 table.remove(position)?;
             }
-            Ok(())
+            Ok(bytes)
         });
-        if let Err(error) = outcome {
-            // It may wait for long: what is superseded already need not.
-            self.waiting.retain(|waiting| !self.dropped.contains(&waiting.position));
-            return Err(error);
+        match outcome {
+            Ok(bytes) => {
+                waiting.clear();
+                dropped.clear();
+                Ok(Committed { last, records, bytes })
+            }
+            Err(error) => {
+                // It may wait for long: what is superseded already need not.
+                waiting.retain(|position, _| !dropped.contains(position));
+                Err(error)
+            }
         }
-        committed.records = self.waiting.len();
-        committed.bytes = self.waiting.iter().map(|record| record.bytes.len()).sum();
-        self.waiting.clear();
-        self.dropped.clear();
-        Ok(committed)
     }
 
     fn discard(&mut self, below: Sequence) {

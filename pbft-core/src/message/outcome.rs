@@ -62,6 +62,9 @@ pub enum Outcome {
     ResultTooLong,
 }
 
+/// Set aside at most for outcomes that are still to come.
+const AHEAD_BYTES_MAX: usize = 64 * 1024;
+
 const DONE: u8 = 0;
 const REFUSED: u8 = 1;
 const RESULT_TOO_LONG: u8 = 2;
@@ -156,9 +159,15 @@ fn next(rest: &mut Bytes) -> Option<Outcome> {
 
 impl FromIterator<Outcome> for Outcomes {
     fn from_iter<I: IntoIterator<Item = Outcome>>(outcomes: I) -> Self {
+        let mut outcomes = outcomes.into_iter();
         let (mut packed, mut count) = (Vec::new(), 0_u32);
-        for outcome in outcomes {
+        while let Some(outcome) = outcomes.next() {
             outcome.append(&mut packed);
+            if count == 0 {
+                // Mostly all are of one size.
+                let others = packed.len().saturating_mul(outcomes.size_hint().0);
+                packed.reserve_exact(others.min(AHEAD_BYTES_MAX));
+            }
             count = count.saturating_add(1);
         }
         Outcomes { packed: packed.into(), count }
