@@ -13,6 +13,7 @@
 //! | `CALLERS` | at a time | 64 |
 //! | `RATE` | writes per second of all callers; 0: the next as soon as one is done | 0 |
 //! | `SECONDS` | of load on each state | 30 |
+//! | `INTERVAL` | K: slots from one checkpoint to the next; the window is twice that | 32 |
 //!
 //! `STATE_MIB=64 SECONDS=5` takes a quarter of a minute.
 
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
+use pbft_app::core::limits::Constants;
 use pbft_app::core::types::ReplicaId;
 use pbft_app::{
     Application, Client, ClientConfig, Context, Deployment, Node, NodeConfig, NodeKeys, Numbers,
@@ -106,6 +108,7 @@ struct Plan {
     callers: usize,
     rate: u64,
     load: Duration,
+    interval: u64,
 }
 
 impl Plan {
@@ -138,7 +141,12 @@ fn config(deployment: &Deployment, id: ReplicaId) -> NodeConfig {
 
 async fn set_up(plan: Plan) -> Setup {
     let directory = tempfile::tempdir().unwrap();
-    let (deployment, sockets, _, mut client_keys) = in_process(4, 1);
+    let constants = Constants {
+        checkpoint_interval: plan.interval,
+        window: 2 * plan.interval,
+        ..Constants::default()
+    };
+    let (deployment, sockets, _, mut client_keys) = in_process(4, 1, constants);
     let start = Instant::now();
     let (mut nodes, mut logs, mut stable) = (Vec::new(), Vec::new(), Vec::new());
     for (id, sockets) in deployment.cluster().replicas().zip(sockets) {
@@ -393,13 +401,15 @@ fn main() {
         callers: usize::try_from(variable("CALLERS", 64)).unwrap(),
         rate: variable("RATE", 0),
         load: Duration::from_secs(variable("SECONDS", 30)),
+        interval: variable("INTERVAL", Constants::default().checkpoint_interval),
     };
     assert!(plan.pages() > 0 && plan.callers > 0 && !plan.load.is_zero(), "nothing to measure");
     let pace = match plan.rate {
         0 => "closed loop".to_owned(),
         rate => format!("{rate} writes/s"),
     };
-    println!("{}; n = 4, disk, {} callers, {pace}", here(), plan.callers);
+    let Plan { callers, interval, .. } = plan;
+    println!("{}; n = 4, disk, {callers} callers, {pace}, K = {interval}", here());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for state_bytes in [SMALL_BYTES, large] {
         runtime.block_on(run(Plan { state_bytes, ..plan }));

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use pbft_app::core::limits::Constants;
 use pbft_app::{Client, Deployment, Node, NodeConfig, NodeKeys, Store, Submitted};
 use pbft_benches::{OPERATION, Sum, connect, here, in_process};
 use pbft_core::types::ReplicaId;
@@ -51,7 +52,7 @@ fn hook(deployment: &Deployment, keys: &NodeKeys, id: ReplicaId, name: &str) -> 
 }
 
 async fn start(traitor: Option<(ReplicaId, &str)>) -> Setup {
-    let (deployment, sockets, keys, client_keys) = in_process(4, CLIENTS);
+    let (deployment, sockets, keys, client_keys) = in_process(4, CLIENTS, Constants::default());
     let mut nodes = Vec::new();
     for ((id, sockets), keys) in deployment.cluster().replicas().zip(sockets).zip(keys) {
         let lie = traitor.filter(|(traitor, _)| *traitor == id);

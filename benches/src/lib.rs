@@ -76,6 +76,7 @@ pub fn seed(kind: u8, index: usize) -> [u8; 32] {
 pub fn in_process(
     n: usize,
     clients: usize,
+    constants: Constants,
 ) -> (Deployment, Vec<ReplicaSockets>, Vec<NodeKeys>, Vec<NodeKeys>) {
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let sockets: Vec<_> = (0..n).map(|_| ReplicaSockets::bind(local, local).unwrap()).collect();
@@ -91,7 +92,7 @@ pub fn in_process(
         "bench",
         replicas.collect(),
         client_keys.iter().map(NodeKeys::public).collect(),
-        Constants::default(),
+        constants,
         Timeouts::default(),
         n < 4,
     );

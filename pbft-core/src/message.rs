@@ -44,10 +44,12 @@ impl Operations {
     ///
     /// Returns `None` if there are none, or if they exceed 2^32 bytes together.
     pub fn new<T: AsRef<[u8]>>(operations: impl IntoIterator<Item = T>) -> Option<Self> {
+        let mut operations = operations.into_iter();
         let mut packed = Vec::new();
         let mut count = 0_u32;
-        for operation in operations {
+        while let Some(operation) = operations.next() {
             let operation = operation.as_ref();
+            wire::reserve(&mut packed, 4 + operation.len(), operations.size_hint().0);
             packed.extend_from_slice(&u32::try_from(operation.len()).ok()?.to_le_bytes());
             packed.extend_from_slice(operation);
             count = count.checked_add(1)?;
@@ -67,12 +69,12 @@ impl Operations {
     }
 
     /// The operations in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         let mut rest: &[u8] = &self.packed;
-        core::iter::from_fn(move || {
-            let (operation, after) = split_operation(rest)?;
+        (0..self.count()).map(move |_| {
+            let (operation, after) = split_operation(rest).unwrap_or_default();
             rest = after;
-            Some(operation)
+            operation
         })
     }
 }

@@ -57,7 +57,7 @@ pub fn encode<T: Encode>(value: &T) -> Bytes {
 
 /// Encodes `value` without the version, for digests and signatures.
 pub fn encode_bare<T: Encode>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(bytes_of(value));
     append(&mut bytes, value);
     bytes
 }
@@ -139,6 +139,16 @@ impl Writer for Appender<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         self.0.extend_from_slice(bytes);
         Ok(())
+    }
+}
+
+/// Makes room for an item of `bytes` in `packed`, and when there is none for as many `more` of its size, within reason:
+/// the items of a list are mostly of one size.
+pub(crate) fn reserve(packed: &mut Vec<u8>, bytes: usize, more: usize) {
+    const AHEAD_BYTES_MAX: usize = 64 * 1024;
+    if packed.capacity().saturating_sub(packed.len()) < bytes {
+        let ahead = bytes.saturating_mul(more).min(AHEAD_BYTES_MAX);
+        packed.reserve(bytes.saturating_add(ahead));
     }
 }
 

@@ -62,14 +62,19 @@ pub enum Outcome {
     ResultTooLong,
 }
 
-/// Set aside at most for outcomes that are still to come.
-const AHEAD_BYTES_MAX: usize = 64 * 1024;
-
 const DONE: u8 = 0;
 const REFUSED: u8 = 1;
 const RESULT_TOO_LONG: u8 = 2;
 
 impl Outcome {
+    fn packed_bytes(&self) -> usize {
+        match self {
+            Outcome::Done(result) => 5 + result.len(),
+            Outcome::Refused(refusal) => 9 + refusal.reason.len(),
+            Outcome::ResultTooLong => 1,
+        }
+    }
+
     fn append(&self, packed: &mut Vec<u8>) {
         let blob = |packed: &mut Vec<u8>, bytes: &[u8]| {
             // An operation's result is far below 2^32 bytes: it fits the bound on results.
@@ -162,12 +167,8 @@ impl FromIterator<Outcome> for Outcomes {
         let mut outcomes = outcomes.into_iter();
         let (mut packed, mut count) = (Vec::new(), 0_u32);
         while let Some(outcome) = outcomes.next() {
+            wire::reserve(&mut packed, outcome.packed_bytes(), outcomes.size_hint().0);
             outcome.append(&mut packed);
-            if count == 0 {
-                // Mostly all are of one size.
-                let others = packed.len().saturating_mul(outcomes.size_hint().0);
-                packed.reserve_exact(others.min(AHEAD_BYTES_MAX));
-            }
             count = count.saturating_add(1);
         }
         Outcomes { packed: packed.into(), count }
