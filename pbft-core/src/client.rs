@@ -144,7 +144,7 @@ pub struct Client {
 }
 
 /// At least so many bytes of one client a cluster is expected to order in a second.
-const BYTES_PER_SECOND_MIN: u64 = 8 << 20;
+const BYTES_PER_SECOND_MIN: u64 = 4 << 20;
 
 impl Client {
     /// A client whose first request gets the number `first`, which must be above any it used before.
