@@ -1,7 +1,7 @@
 //! What a checkpoint of a large state costs: `cargo bench -p pbft-benches --bench checkpoint`.
 //!
 //! Four replicas with storage on a disk, all of them and the client on this machine; `TMPDIR` says which disk.
-//! Callers of one client write random pages, first on a state of 4 MiB, then on a large one: what the two have in
+//! Callers write random pages, first on a state of 4 MiB, then on a large one: what the two have in
 //! common is the machine's, what differs follows the state's size. A pause is the time between two slots executed
 //! one after the other, seen from inside the application. Around a checkpoint is from the slot before it until it
 //! is stable and a slot more; away from it is the rest.
@@ -11,6 +11,7 @@
 //! | `STATE_MIB` | the large state of each replica | 1024 |
 //! | `PAGE_KIB` | its pages, 1 to 64 | 4 |
 //! | `CALLERS` | at a time | 64 |
+//! | `CLIENTS` | they are spread over; those of one share envelopes, so with few a slot waits for the one before | 1 |
 //! | `RATE` | writes per second of all callers; 0: the next as soon as one is done | 0 |
 //! | `SECONDS` | of load on each state | 30 |
 //! | `INTERVAL` | K: slots from one checkpoint to the next; the window is twice that | 32 |
@@ -105,6 +106,7 @@ fn variable(name: &str, default: u64) -> u64 {
 struct Plan {
     state_bytes: usize,
     page_bytes: usize,
+    clients: usize,
     callers: usize,
     rate: u64,
     load: Duration,
@@ -121,7 +123,7 @@ struct Setup {
     deployment: Deployment,
     directory: TempDir,
     nodes: Vec<Node>,
-    client: Client,
+    clients: Vec<Client>,
     logs: Vec<Arc<Mutex<Log>>>,
     /// For each replica when each checkpoint became stable.
     stable: Vec<Arc<Mutex<BTreeMap<u64, u64>>>>,
@@ -146,7 +148,7 @@ async fn set_up(plan: Plan) -> Setup {
         window: 2 * plan.interval,
         ..Constants::default()
     };
-    let (deployment, sockets, _, mut client_keys) = in_process(4, 1, constants);
+    let (deployment, sockets, _, client_keys) = in_process(4, plan.clients, constants);
     let start = Instant::now();
     let (mut nodes, mut logs, mut stable) = (Vec::new(), Vec::new(), Vec::new());
     for (id, sockets) in deployment.cluster().replicas().zip(sockets) {
@@ -172,10 +174,12 @@ async fn set_up(plan: Plan) -> Setup {
         nodes.push(node);
         logs.push(log);
     }
-    let keys = client_keys.pop().unwrap();
-    let client =
-        Client::connect(ClientConfig::new(deployment.clone(), keys, Numbers::from_clock()));
-    Setup { deployment, directory, nodes, client: client.unwrap(), logs, stable, start }
+    let clients = client_keys.into_iter().map(|keys| {
+        let config = ClientConfig::new(deployment.clone(), keys, Numbers::from_clock());
+        Client::connect(config).unwrap()
+    });
+    let clients = clients.collect();
+    Setup { deployment, directory, nodes, clients, logs, stable, start }
 }
 
 impl Setup {
@@ -185,7 +189,7 @@ impl Setup {
         let end = began + length;
         let mut tasks = tokio::task::JoinSet::new();
         for caller in 0..plan.callers {
-            let client = self.client.clone();
+            let client = self.clients[caller % self.clients.len()].clone();
             tasks.spawn(async move {
                 let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(caller as u64 * 2 + 1);
                 let mut latencies = Vec::new();
@@ -361,8 +365,8 @@ async fn run(plan: Plan) {
 
 /// Stops everything, and starts one replica from its store.
 async fn start_again(setup: Setup, plan: Plan) {
-    let Setup { deployment, directory, nodes, client, logs, .. } = setup;
-    drop(client);
+    let Setup { deployment, directory, nodes, clients, logs, .. } = setup;
+    drop(clients);
     for node in nodes {
         node.stop().await.unwrap();
     }
@@ -398,18 +402,23 @@ fn main() {
     let plan = Plan {
         state_bytes: SMALL_BYTES,
         page_bytes,
+        clients: usize::try_from(variable("CLIENTS", 1)).unwrap(),
         callers: usize::try_from(variable("CALLERS", 64)).unwrap(),
         rate: variable("RATE", 0),
         load: Duration::from_secs(variable("SECONDS", 30)),
         interval: variable("INTERVAL", Constants::default().checkpoint_interval),
     };
-    assert!(plan.pages() > 0 && plan.callers > 0 && !plan.load.is_zero(), "nothing to measure");
+    let something = plan.pages() > 0 && plan.clients > 0 && plan.callers > 0;
+    assert!(something && !plan.load.is_zero(), "nothing to measure");
     let pace = match plan.rate {
         0 => "closed loop".to_owned(),
         rate => format!("{rate} writes/s"),
     };
-    let Plan { callers, interval, .. } = plan;
-    println!("{}; n = 4, disk, {callers} callers, {pace}, K = {interval}", here());
+    let Plan { clients, callers, interval, .. } = plan;
+    println!(
+        "{}; n = 4, disk, {callers} callers of {clients} clients, {pace}, K = {interval}",
+        here()
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     for state_bytes in [SMALL_BYTES, large] {
         runtime.block_on(run(Plan { state_bytes, ..plan }));
