@@ -1,5 +1,6 @@
 use alloc::format;
 use alloc::string::ToString;
+use alloc::vec;
 
 use super::*;
 use crate::testing::World;
@@ -182,7 +183,7 @@ fn i1_the_verdict_is_the_strict_one_for_signatures_that_only_a_malicious_signer_
         spellings.push(bytes);
     }
     let (secret, nonce) = (Scalar::from(7_u64), Scalar::from(11_u64));
-    let (mut good, mut bad) = (0, 0);
+    let mut judged = Vec::new();
     for torsion in EIGHT_TORSION {
         let key = (ED25519_BASEPOINT_POINT * secret + torsion).compress().to_bytes();
         let key = parse_key(&PublicKey(key)).unwrap();
@@ -200,13 +201,65 @@ fn i1_the_verdict_is_the_strict_one_for_signatures_that_only_a_malicious_signer_
                     let bytes: [u8; 64] = [r, s].concat().try_into().unwrap();
                     let dalek = ed25519_dalek::Signature::from_bytes(&bytes);
                     let strict = key.verify_strict(&message, &dalek).is_ok();
-                    assert_eq!(verify_strict(&key, &message, &Signature(bytes)), strict);
-                    if strict { good += 1 } else { bad += 1 }
+                    let claim = (Some(&key), &message[..], &Signature(bytes));
+                    assert_eq!(verify_strict([claim].into_iter()), [strict]);
+                    judged.push((key, message, Signature(bytes), strict));
                 }
             }
         }
     }
-    assert!(good > 5 && bad > 500, "{good} {bad}");
+    let good = judged.iter().filter(|(.., strict)| *strict).count();
+    assert!(good > 5 && judged.len() - good > 500, "{good} of {}", judged.len());
+    // The same in any company: together with good ones, bad ones, and some without a key.
+    for size in [2, 3, 7, 32, judged.len()] {
+        for group in judged.chunks(size) {
+            let strangers = [None, Some(true)].into_iter().cycle();
+            let members = group.iter().zip(strangers);
+            let claims = members.clone().map(|((key, message, signature, _), listed)| {
+                (listed.map(|_| key), &message[..], signature)
+            });
+            let expected: Vec<bool> =
+                members.map(|((.., strict), listed)| *strict && listed.is_some()).collect();
+            assert_eq!(verify_strict(claims), expected);
+            let claims = group
+                .iter()
+                .map(|(key, message, signature, _)| (Some(key), &message[..], signature));
+            let expected: Vec<bool> = group.iter().map(|(.., strict)| *strict).collect();
+            assert_eq!(verify_strict(claims), expected);
+        }
+    }
+}
+
+#[test]
+fn i1_verdicts_of_a_group_are_those_of_each_alone_whatever_bit_is_flipped() {
+    let world = World::new(4);
+    let signed: Vec<(Vec<u8>, Signature)> = (0..8_u8)
+        .map(|index| {
+            let preimage = vec![index; 100];
+            let signature = crate::testing::replica_key(u32::from(index % 4)).sign(&preimage);
+            (preimage, signature)
+        })
+        .collect();
+    let claims = |signed: &[(Vec<u8>, Signature)]| {
+        let claims = (0..).zip(signed).map(|(index, (preimage, signature))| Claim {
+            author: Author::Replica(ReplicaId(index % 4)),
+            preimage,
+            signature,
+        });
+        world.verifier.verify_each(&claims.collect::<Vec<_>>())
+    };
+    assert_eq!(claims(&signed), [true; 8]);
+    for bit in 0..512 {
+        let (at, mut flipped) = (bit % 8, signed.clone());
+        flipped[at].1.0[bit / 8] ^= 1 << (bit % 8);
+        let mut expected = [true; 8];
+        expected[at] = false;
+        assert_eq!(claims(&flipped), expected, "bit {bit}");
+    }
+    let stranger = Author::Replica(ReplicaId(4));
+    let claim = Claim { author: stranger, preimage: &signed[0].0, signature: &signed[0].1 };
+    assert_eq!(world.verifier.verify_each(&[claim, claim]), [false, false]);
+    assert!(world.verifier.verify_each(&[]).is_empty());
 }
 
 #[test]

@@ -7,10 +7,11 @@
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::iter::repeat;
 
 use crate::certificate::{PreparedCertificate, Signatures, StableProof};
 use crate::cluster::Cluster;
-use crate::crypto::{Author, Hasher, Kind, Signer, Verifier, preimage};
+use crate::crypto::{Author, Claim, Hasher, Kind, Signer, Verifier, preimage};
 use crate::evidence::Evidence;
 use crate::limits::FETCH_BODIES_MAX;
 use crate::message::{
@@ -246,7 +247,7 @@ pub fn verify(
     match &message {
         Message::Statement(signed) => door.signed(signed, scrutiny)?,
         Message::Proposal { pre_prepare, batch } => door.proposal(pre_prepare, batch)?,
-        Message::Request(request) => door.request(request)?,
+        Message::Request(request) => door.requests(core::slice::from_ref(request))?,
         Message::Committed { certificate, batch } => {
             door.vote(&certificate.vote)?;
             if let Some(batch) = batch
@@ -288,6 +289,10 @@ pub fn void(
     verify(cluster, verifier, cache, message, Scrutiny::Whole).ok()
 }
 
+/// So many requests are checked together: enough that what they share is spread thin, few enough that one that does not
+/// hold makes no work of many.
+const GROUP: usize = 32;
+
 struct Door<'a> {
     cluster: &'a Cluster,
     verifier: &'a dyn Verifier,
@@ -298,20 +303,40 @@ impl Door<'_> {
     fn signature(
         &mut self,
         author: Author,
-        preimage: &[u8],
+        preimage: Vec<u8>,
         signature: &Signature,
     ) -> Result<(), Forgery> {
-        let mut hasher = Hasher::new("verified");
-        hasher.field(preimage);
-        hasher.fixed(&signature.0);
-        let key = hasher.finish();
-        if self.cache.contains(&key) {
-            return Ok(());
+        self.signatures([(author, preimage, signature)])
+    }
+
+    /// All of them, those that are not known to be good together; the first that is not good is named.
+    fn signatures<'s>(
+        &mut self,
+        signed: impl IntoIterator<Item = (Author, Vec<u8>, &'s Signature)>,
+    ) -> Result<(), Forgery> {
+        let (mut keys, mut unknown) = (Vec::new(), Vec::new());
+        for (author, preimage, signature) in signed {
+            let mut hasher = Hasher::new("verified");
+            hasher.field(&preimage);
+            hasher.fixed(&signature.0);
+            let key = hasher.finish();
+            if !self.cache.contains(&key) {
+                keys.push(key);
+                unknown.push((author, preimage, signature));
+            }
         }
-        if !self.verifier.verify(author, preimage, signature) {
-            return Err(Forgery::Signature(author));
+        let claims: Vec<Claim<'_>> = unknown
+            .iter()
+            .map(|(author, preimage, signature)| Claim { author: *author, preimage, signature })
+            .collect();
+        // A verdict that is missing is no.
+        let verdicts = self.verifier.verify_each(&claims).into_iter().chain(repeat(false));
+        for ((key, claim), holds) in keys.into_iter().zip(&claims).zip(verdicts) {
+            if !holds {
+                return Err(Forgery::Signature(claim.author));
+            }
+            self.cache.insert(key);
         }
-        self.cache.insert(key);
         Ok(())
     }
 
@@ -436,7 +461,7 @@ impl Door<'_> {
         let vote = certificate.vote;
         let primary = self.cluster.primary(vote.view);
         let preimage = Statement::PrePrepare(vote).preimage(self.cluster, primary);
-        self.signature(Author::Replica(primary), &preimage, &certificate.pre_prepare)?;
+        self.signature(Author::Replica(primary), preimage, &certificate.pre_prepare)?;
         let needed = self.cluster.quorum() - 1;
         self.quorum(&certificate.prepares, &Statement::Prepare(vote), needed)
     }
@@ -463,7 +488,7 @@ impl Door<'_> {
         for change in &new_view.changes {
             let statement = Statement::ViewChange(Arc::clone(&change.change));
             let preimage = statement.preimage(self.cluster, change.sender);
-            self.signature(Author::Replica(change.sender), &preimage, &change.signature)
+            self.signature(Author::Replica(change.sender), preimage, &change.signature)
                 .map_err(|_| VoidReason::ChangeSignature)?;
         }
         new_view.changes.iter().try_for_each(|change| self.view_change_whole(&change.change))
@@ -501,7 +526,7 @@ impl Door<'_> {
             Statement::Fetch(fetch) => Self::fetch(fetch)?,
         }
         let preimage = signed.statement.preimage(self.cluster, sender);
-        self.signature(Author::Replica(sender), &preimage, &signed.signature)?;
+        self.signature(Author::Replica(sender), preimage, &signed.signature)?;
         match &signed.statement {
             Statement::ViewChange(change) if scrutiny == Scrutiny::Whole => {
                 self.view_change_whole(change).map_err(Forgery::ViewChange)
@@ -523,7 +548,7 @@ impl Door<'_> {
         self.member(accused)?;
         for signed in evidence.statements() {
             let preimage = signed.statement.preimage(self.cluster, accused);
-            self.signature(Author::Replica(accused), &preimage, &signed.signature)?;
+            self.signature(Author::Replica(accused), preimage, &signed.signature)?;
         }
         let holds = match evidence.void() {
             None => true,
@@ -557,10 +582,21 @@ impl Door<'_> {
         }
         self.batch_bounds(batch)?;
         self.signed(pre_prepare, Scrutiny::Whole)?;
-        batch.requests().iter().try_for_each(|request| self.request(request))
+        batch.requests().chunks(GROUP).try_for_each(|requests| self.requests(requests))
     }
 
-    fn request(&mut self, request: &Request) -> Result<(), Forgery> {
+    fn requests(&mut self, requests: &[Request]) -> Result<(), Forgery> {
+        requests.iter().try_for_each(|request| self.request_shape(request))?;
+        let cluster = self.cluster;
+        self.signatures(requests.iter().map(|request| {
+            let author = Author::Client(request.client());
+            let preimage = preimage(cluster, Kind::Request, author, &request.digest().0);
+            (author, preimage, request.signature())
+        }))
+    }
+
+    /// What costs no signature.
+    fn request_shape(&self, request: &Request) -> Result<(), Forgery> {
         let client = request.client();
         if !self.cluster.admits(client) {
             return Err(Forgery::UnknownClient(client));
@@ -572,12 +608,7 @@ impl Door<'_> {
             && fits(operations.count(), constants.request_operations_max)
             && fits(RequestBody::batch_bytes(operations), constants.batch_bytes_max)
             && operations.iter().all(|one| fits(one.len(), constants.operation_bytes_max));
-        if !within {
-            return Err(Forgery::RequestBounds);
-        }
-        let author = Author::Client(client);
-        let preimage = preimage(self.cluster, Kind::Request, author, &request.digest().0);
-        self.signature(author, &preimage, request.signature())
+        if within { Ok(()) } else { Err(Forgery::RequestBounds) }
     }
 
     fn quorum(
@@ -589,12 +620,11 @@ impl Door<'_> {
         if signatures.len() != quorum || !signatures.are_distinct() {
             return Err(Forgery::Signers);
         }
-        for (replica, signature) in signatures.iter() {
-            self.member(replica)?;
-            let preimage: Vec<u8> = statement.preimage(self.cluster, replica);
-            self.signature(Author::Replica(replica), &preimage, signature)?;
-        }
-        Ok(())
+        signatures.iter().try_for_each(|(replica, _)| self.member(replica))?;
+        let cluster = self.cluster;
+        self.signatures(signatures.iter().map(|(replica, signature)| {
+            (Author::Replica(replica), statement.preimage(cluster, replica), signature)
+        }))
     }
 }
 

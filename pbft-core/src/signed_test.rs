@@ -99,6 +99,42 @@ fn b3_one_request_with_a_forged_signature_voids_the_proposal() {
     assert_eq!(verdict, Err(Forgery::Signature(Author::Client(ClientId(1)))));
 }
 
+/// Those of a batch are judged together, and each for itself.
+#[test]
+fn b3_a_forged_signature_is_found_wherever_it_stands_and_nothing_else_is_blamed() {
+    let world = World::new(4);
+    for at in 0..4 {
+        let mut requests: Vec<Request> = (1..=4).map(|number| world.request(0, number)).collect();
+        let operations = crate::message::Operations::new([b"forged"]).unwrap();
+        let body = RequestBody { client: ClientId(1), number: RequestNumber(1), operations };
+        requests[at] = Request::new(body, *requests[at].signature());
+        let mut cache = Cache::default();
+        let (cluster, verifier) = (&*world.cluster, &world.verifier);
+        let mut door = Door { cluster, verifier, cache: &mut cache };
+        let verdict = door.requests(&requests);
+        assert_eq!(verdict, Err(Forgery::Signature(Author::Client(ClientId(1)))), "{at}");
+        assert_eq!(cache.young.len(), at, "only what holds is remembered");
+    }
+}
+
+#[test]
+fn i1_a_verdict_that_is_missing_is_no() {
+    struct Short;
+    impl Verifier for Short {
+        fn verify(&self, _: Author, _: &[u8], _: &Signature) -> bool {
+            true
+        }
+        fn verify_each(&self, claims: &[Claim<'_>]) -> Vec<bool> {
+            vec![true; claims.len() - 1]
+        }
+    }
+    let world = World::new(4);
+    let cluster = &*world.cluster;
+    let mut door = Door { cluster, verifier: &Short, cache: &mut Cache::default() };
+    let verdict = door.requests(&[world.request(0, 1), world.request(1, 1)]);
+    assert_eq!(verdict, Err(Forgery::Signature(Author::Client(ClientId(1)))));
+}
+
 #[test]
 fn b16_empty_and_oversized_batches_and_requests_are_void() {
     let world = World::new(4);
