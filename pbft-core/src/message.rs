@@ -55,7 +55,7 @@ impl Operations {
             count = count.checked_add(1)?;
         }
         u32::try_from(packed.len()).ok()?;
-        (count > 0).then(|| Operations { packed: packed.into(), count })
+        (count > 0).then(|| Operations { packed: wire::settle(packed), count })
     }
 
     /// How many there are; at least 1.

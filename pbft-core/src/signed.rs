@@ -309,7 +309,8 @@ impl Door<'_> {
         self.signatures([(author, preimage, signature)])
     }
 
-    /// All of them, those that are not known to be good together; the first that is not good is named.
+    /// All of them, those that are not known to be good together. What holds is known from then on, whatever else does
+    /// not; the first that does not is named.
     fn signatures<'s>(
         &mut self,
         signed: impl IntoIterator<Item = (Author, Vec<u8>, &'s Signature)>,
@@ -325,19 +326,24 @@ impl Door<'_> {
                 unknown.push((author, preimage, signature));
             }
         }
+        if unknown.is_empty() {
+            return Ok(());
+        }
         let claims: Vec<Claim<'_>> = unknown
             .iter()
             .map(|(author, preimage, signature)| Claim { author: *author, preimage, signature })
             .collect();
         // A verdict that is missing is no.
         let verdicts = self.verifier.verify_each(&claims).into_iter().chain(repeat(false));
+        let mut forged = None;
         for ((key, claim), holds) in keys.into_iter().zip(&claims).zip(verdicts) {
-            if !holds {
-                return Err(Forgery::Signature(claim.author));
+            if holds {
+                self.cache.insert(key);
+            } else {
+                forged = forged.or(Some(claim.author));
             }
-            self.cache.insert(key);
         }
-        Ok(())
+        forged.map_or(Ok(()), |author| Err(Forgery::Signature(author)))
     }
 
     fn member(&self, replica: ReplicaId) -> Result<(), Forgery> {

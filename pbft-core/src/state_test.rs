@@ -51,6 +51,19 @@ fn b4_a_number_used_for_other_operations_is_refused_and_a_stale_one_is_a_no_op()
 }
 
 #[test]
+fn what_is_kept_of_a_client_does_not_grow_with_its_requests() {
+    let world = World::new(4);
+    let mut state = state(&world);
+    for number in 1..=30 {
+        apply(&mut state, number, number, vec![world.request_for(0, number, b"a")]);
+        // W is 8.
+        let kept: Vec<u64> = state.sessions[0].kept.keys().map(|number| number.0).collect();
+        let expected: Vec<u64> = (number.saturating_sub(7).max(1)..=number).collect();
+        assert_eq!(kept, expected);
+    }
+}
+
+#[test]
 fn b5_a_jump_in_numbers_harms_its_own_client_only() {
     let world = World::new(4);
     let mut state = state(&world);

@@ -143,13 +143,22 @@ impl Writer for Appender<'_> {
 }
 
 /// Makes room for an item of `bytes` in `packed`, and when there is none for as many `more` of its size, within reason:
-/// the items of a list are mostly of one size.
+/// the items of a list are mostly of one size. [`settle`] gives back what was not needed.
 pub(crate) fn reserve(packed: &mut Vec<u8>, bytes: usize, more: usize) {
     const AHEAD_BYTES_MAX: usize = 64 * 1024;
     if packed.capacity().saturating_sub(packed.len()) < bytes {
         let ahead = bytes.saturating_mul(more).min(AHEAD_BYTES_MAX);
         packed.reserve(bytes.saturating_add(ahead));
     }
+}
+
+/// `packed` for keeping: a list whose items were of one size after all is not copied, and any other takes at most twice
+/// the memory that it needs.
+pub(crate) fn settle(mut packed: Vec<u8>) -> Bytes {
+    if packed.capacity() > packed.len().saturating_mul(2) {
+        packed.shrink_to_fit();
+    }
+    packed.into()
 }
 
 /// How many bytes `value` takes.

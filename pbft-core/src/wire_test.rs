@@ -425,3 +425,19 @@ fn convictions_leave_room_for_every_replica_and_have_one_encoding() {
         assert_eq!(decode::<Convictions>(&bad), Err(WireError::Malformed));
     }
 }
+
+#[test]
+fn a_list_takes_at_most_twice_the_memory_of_what_is_in_it() {
+    for sizes in [vec![1000_usize, 1, 1, 1], vec![5; 100], vec![1, 1000, 100_000], vec![100_000, 1]]
+    {
+        let mut packed = Vec::new();
+        for (at, size) in sizes.iter().enumerate() {
+            reserve(&mut packed, *size, sizes.len() * 1000 - at);
+            packed.resize(packed.len() + size, 7);
+        }
+        let length: usize = sizes.iter().sum();
+        // Alone in holding it, so its memory comes back as it was.
+        let kept = Vec::from(settle(packed));
+        assert!(kept.len() == length && kept.capacity() <= 2 * length, "{sizes:?}");
+    }
+}

@@ -9,7 +9,7 @@ use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use curve25519_dalek::traits::IsIdentity;
 use pbft_core::cluster::{Cluster, ClusterConfig};
-use pbft_core::crypto::{Author, Ed25519Signer, Ed25519Verifier, Signer, Verifier};
+use pbft_core::crypto::{Author, Claim, Ed25519Signer, Ed25519Verifier, Signer, Verifier};
 use pbft_core::limits::ConfigError;
 use pbft_core::types::{ClientId, PublicKey, ReplicaId, Signature};
 use sha2::{Digest as _, Sha256, Sha512};
@@ -152,17 +152,24 @@ pub(crate) fn is_strict(key: &PublicKey, signature: &Signature) -> bool {
 
 impl Verifier for Watched {
     fn verify(&self, author: Author, preimage: &[u8], signature: &Signature) -> bool {
-        let accepted = self.verifier.verify(author, preimage, signature);
-        let (keys, index) = match author {
-            Author::Replica(replica) => (self.cluster.members(), replica.0),
-            Author::Client(client) => (self.cluster.clients(), client.0),
-        };
-        let key = usize::try_from(index).ok().and_then(|index| keys.get(index));
-        if accepted && !key.is_some_and(|key| is_strict(key, signature)) {
-            let mut lax = self.lax.lock().unwrap_or_else(PoisonError::into_inner);
-            lax.get_or_insert_with(|| format!("a signature of {author:?}: {signature:?}"));
+        self.verify_each(&[Claim { author, preimage, signature }]) == [true]
+    }
+
+    fn verify_each(&self, claims: &[Claim<'_>]) -> Vec<bool> {
+        let verdicts = self.verifier.verify_each(claims);
+        let accepted = claims.iter().zip(&verdicts).filter(|(_, accepted)| **accepted);
+        for (Claim { author, signature, .. }, _) in accepted {
+            let (keys, index) = match author {
+                Author::Replica(replica) => (self.cluster.members(), replica.0),
+                Author::Client(client) => (self.cluster.clients(), client.0),
+            };
+            let key = usize::try_from(index).ok().and_then(|index| keys.get(index));
+            if !key.is_some_and(|key| is_strict(key, signature)) {
+                let mut lax = self.lax.lock().unwrap_or_else(PoisonError::into_inner);
+                lax.get_or_insert_with(|| format!("a signature of {author:?}: {signature:?}"));
+            }
         }
-        accepted
+        verdicts
     }
 }
 

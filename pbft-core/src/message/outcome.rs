@@ -171,7 +171,7 @@ impl FromIterator<Outcome> for Outcomes {
             outcome.append(&mut packed);
             count = count.saturating_add(1);
         }
-        Outcomes { packed: packed.into(), count }
+        Outcomes { packed: wire::settle(packed), count }
     }
 }
 
