@@ -209,6 +209,7 @@ impl Replica {
             Input::Start => {
                 self.amnesia.start(now.wall);
                 self.say_again(out);
+                self.fetch_bodies(now.instant, out);
                 self.say_status(now.instant, To::All, out);
                 Verdict::Accepted
             }

@@ -39,11 +39,15 @@ fn rows() -> Vec<Row> {
             vec![Goal::Rate(12_000.0)],
         ),
         row(
-            "signed envelopes of 64, 8 clients x 16 under way",
-            envelopes(),
+            "signed envelopes of 64, 8 clients x 32 under way",
+            Workload { callers: 32, envelopes_in_flight: 32, ..envelopes() },
             vec![Goal::Rate(500_000.0), Goal::Kept(80.0)],
         ),
-        row("the same with 1 KiB", payload(1024), vec![Goal::Rate(180_000.0)]),
+        row(
+            "the same with 1 KiB, 8 clients x 16 under way",
+            payload(1024),
+            vec![Goal::Rate(180_000.0)],
+        ),
         row(
             "one closed-loop client",
             Workload { callers: 1, ..Workload::default() },
