@@ -25,6 +25,8 @@ const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// frames, costs half the processor time per byte. Ten of them, which quinn hands over at once, must fit the
 /// 65,507 bytes that the kernel takes: more is refused, and counts as lost.
 const DATAGRAM_BYTES_MAX: u16 = 6500;
+/// What every Ethernet carries.
+const DATAGRAM_BYTES_USUAL: u16 = 1452;
 /// Ten of the largest datagrams: with the 12,000 bytes that are usual a probe for a larger one fills the window of a young
 /// connection, and quinn holds back even the frame that says why it is closed.
 const INITIAL_WINDOW_BYTES: u64 = 10 * DATAGRAM_BYTES_MAX as u64;
@@ -42,6 +44,14 @@ pub(crate) fn protocol(port: Port) -> &'static [u8] {
         Port::Peer => b"pbft-peer/1",
         Port::Client => b"pbft-client/1",
         Port::User => b"pbft-user/1",
+    }
+}
+
+/// Users send and get little at a time, and hundreds of them make one process with as many buffers.
+fn datagram_bytes_max(port: Port) -> u16 {
+    match port {
+        Port::Peer | Port::Client => DATAGRAM_BYTES_MAX,
+        Port::User => DATAGRAM_BYTES_USUAL,
     }
 }
 
@@ -68,12 +78,16 @@ pub(crate) fn listening(
     let (reset_key, id_key) = key.reset_keys(protocol(port))?;
     let mut config = EndpointConfig::new(reset_key);
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
-    start(config, Some(server), socket, address)
+    start(config, Some(server), socket, address, port)
 }
 
 /// An endpoint that only dials.
-pub(crate) fn dialling(socket: UdpSocket, address: SocketAddr) -> Result<Endpoint, NetError> {
-    start(EndpointConfig::default(), None, socket, address)
+pub(crate) fn dialling(
+    socket: UdpSocket,
+    address: SocketAddr,
+    port: Port,
+) -> Result<Endpoint, NetError> {
+    start(EndpointConfig::default(), None, socket, address, port)
 }
 
 fn start(
@@ -81,9 +95,10 @@ fn start(
     server: Option<ServerConfig>,
     socket: UdpSocket,
     address: SocketAddr,
+    port: Port,
 ) -> Result<Endpoint, NetError> {
     let failed = |source| NetError::Socket { address, source };
-    config.max_udp_payload_size(DATAGRAM_BYTES_MAX).map_err(|_| NetError::InvalidLimits {
+    config.max_udp_payload_size(datagram_bytes_max(port)).map_err(|_| NetError::InvalidLimits {
         relation: "datagrams must have 1200 to 65527 bytes",
     })?;
     enlarge_buffers(&socket, address);
@@ -127,7 +142,7 @@ pub(crate) fn transport(limits: &NetLimits, port: Port) -> Result<Arc<TransportC
     let idle = IdleTimeout::try_from(limits.idle_timeout)
         .map_err(|_| NetError::InvalidLimits { relation: "idle_timeout must be at most a day" })?;
     let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(DATAGRAM_BYTES_MAX);
+    discovery.upper_bound(datagram_bytes_max(port));
     let mut congestion = CubicConfig::default();
     congestion.initial_window(INITIAL_WINDOW_BYTES);
     let mut config = TransportConfig::default();

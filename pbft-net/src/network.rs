@@ -159,7 +159,8 @@ impl Network {
             (Ipv6Addr::UNSPECIFIED, 0).into()
         };
         let (socket, address) = config::bind(any)?;
-        let endpoint = endpoint::dialling(socket, address)?;
+        let port = if matches!(own, Node::User(_)) { Port::User } else { Port::Client };
+        let endpoint = endpoint::dialling(socket, address, port)?;
         let targets = servers
             .iter()
             .map(|(node, server)| target(*node, Port::between(own, *node), server, key, &limits))

@@ -239,7 +239,7 @@ impl Raw {
         let crypto = tls::client_config(key, target.tls_key, protocol).unwrap();
         let config = endpoint::client_config(crypto, Port::Peer, limits).unwrap();
         let (socket, address) = config::bind(ANY).unwrap();
-        let endpoint = endpoint::dialling(socket, address).unwrap();
+        let endpoint = endpoint::dialling(socket, address, Port::Peer).unwrap();
         let connecting = endpoint.connect_with(config, target.address, "pbft").unwrap();
         let connection = timeout(PATIENCE, connecting).await.unwrap()?;
         Ok(Self { connection, _endpoint: endpoint })
